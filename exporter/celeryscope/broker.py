@@ -1,0 +1,178 @@
+"""The way to the broker: a Celery app, and connections that notice when their peer is gone.
+
+A wrong URL or an unreachable broker is no error of `celery_app`: it shows when a connection is used, and the
+exporter goes on serving. Only an app that cannot be loaded is a `ConfigError`.
+"""
+
+import socket
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from celery import Celery
+from celery.app.utils import find_app
+from celery.loaders.base import BaseLoader
+from kombu.connection import Connection
+from kombu.utils.url import url_to_parts
+
+from celeryscope.config import Config
+from celeryscope.diagnosis import URL_FORM, describe, reason_of
+from celeryscope.errors import ConfigError, StreamError
+from celeryscope.redaction import redact, register, register_options, register_url
+
+__all__ = ["broker_address", "celery_app", "connect", "describe", "transport_name"]
+
+REDIS_TRANSPORTS = frozenset({"redis", "rediss", "sentinel"})
+KEEPALIVE_IDLE = 10  # seconds of silence before the first probe
+KEEPALIVE_INTERVAL = 5  # seconds between probes
+KEEPALIVE_PROBES = 3  # unanswered: a dead peer is known after 10 + 3 * 5 = 25 s
+UNACKNOWLEDGED_TIMEOUT = 25_000  # milliseconds; while sent data is not acknowledged, no probe is sent
+CONNECT_TIMEOUT = 5.0  # seconds
+SOCKET_TIMEOUT = 10.0  # seconds; without one, TLS spoken to a port without it waits for ever
+HEALTH_CHECK_INTERVAL = 10  # seconds
+
+# What kombu answers to a URL that it cannot use: bad form, unknown transport or parameter, missing library.
+_URL_ERRORS = (ValueError, KeyError, TypeError, NameError, ImportError)
+_TRANSPORT_NAMES = {"pyamqp": "amqp", "librabbitmq": "amqp"}
+
+
+class _NoSettingsModule(BaseLoader):
+    """Keeps a celeryconfig.py or CELERY_CONFIG_MODULE that happens to be around out of our own app."""
+
+    def read_configuration(self, env: str = "") -> dict[str, Any]:
+        """Return no settings."""
+        return {}
+
+
+class _OwnApp(Celery):
+    """An app that connects to its own URL alone: Celery's settings prefer CELERY_BROKER_URL and its like."""
+
+    def connection_for_read(self, url: str | None = None, **options: Any) -> Connection:
+        """Return a new connection."""
+        connection: Connection = self._connection(url or self.conf["broker_url"], **options)
+        return connection
+
+    connection_for_write = connection_for_read
+
+
+def celery_app(config: Config) -> Celery:
+    """Return the project's app (-A), else a bare one for the broker URL. Raises `ConfigError`."""
+    app = _project_app(config.app) if config.app else _own_app(config.broker_url)
+    options = {**app.conf.broker_transport_options, **config.broker_transport_options}
+    register_options(options)
+    url = _read_url(app)
+    for text in (url, _joined(app.conf.broker_write_url), _joined(app.conf.result_backend or "")):
+        register_url(text)
+    register(str(app.conf.broker_password or ""))
+    # In the app's settings, so that they hold for its pool of producers too, which inspection publishes with.
+    app.conf.broker_transport_options = _defaults(transport_name(app), url) | options
+    app.conf.accept_content = list(config.accept_content)
+    if config.event_exchange is not None:
+        app.conf.event_exchange = config.event_exchange
+    return app
+
+
+def connect(app: Celery) -> Connection:
+    """Return a new connection to where the app reads from, not opened yet.
+
+    Open it by its first use, which makes one attempt per URL; kombu's own `connect` sleeps 2 s for a second one.
+    Raises `StreamError` where the URL is wrong.
+    """
+    url = _read_url(app)
+    _check(url, has_transport=bool(app.conf.broker_transport))
+    try:
+        connection: Connection = app.connection_for_read(url)
+        return connection
+    except _URL_ERRORS as error:
+        message = describe(error)
+    raise StreamError(message)  # outside of the handler: kombu's error may quote a password
+
+
+def transport_name(app: Celery) -> str:
+    """Return the transport, as in the URL: redis, rediss, sentinel, amqp and so on; known to kombu or not."""
+    scheme, separator, _ = _read_url(app).partition("://")
+    name = scheme.partition("+")[0] if separator else app.conf.broker_transport or "amqp"
+    return _TRANSPORT_NAMES.get(name, name)
+
+
+def broker_address(app: Celery) -> str:
+    """Return the URL that the app reads from, without credentials."""
+    return redact(_read_url(app))
+
+
+def _project_app(name: str) -> Celery:
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)  # as the celery command does, but to stay: projects import lazily
+    try:
+        app = find_app(name)
+        if isinstance(app, Celery):
+            app.conf.broker_url  # noqa: B018  # reads the project's settings now, while an error can still be told
+    except Exception as error:  # the project's own code may raise anything
+        reason = redact(f"{type(error).__name__}: {reason_of(error)}")
+        raise ConfigError(
+            f"app cannot be {name!r} (-A): loading it failed with {reason}; the current folder is {folder}, "
+            "and the project with all that it imports must be installed here"
+        ) from error
+    if not isinstance(app, Celery):
+        raise ConfigError(
+            f"app cannot be {name!r} (-A): it is of type {type(app).__name__}; name a Celery app, "
+            "as module:attribute"
+        )
+    return app
+
+
+def _own_app(url: str) -> Celery:
+    return _OwnApp("celeryscope", loader=_NoSettingsModule, broker=url, set_as_current=False, fixups=())
+
+
+def _joined(urls: str | Iterable[str]) -> str:
+    return urls if isinstance(urls, str) else ";".join(urls)
+
+
+def _read_url(app: Celery) -> str:
+    # Not through its settings for our own app: they prefer the environment.
+    return _joined(app.conf["broker_url"] if isinstance(app, _OwnApp) else app.conf.broker_read_url)
+
+
+def _defaults(transport: str, url: str) -> dict[str, Any]:
+    """Return transport options for what the user left open."""
+    # One attempt per URL: our supervisor waits between attempts, and wakes at once when it is stopped.
+    options: dict[str, Any] = {"max_retries": 0 if transport == "sentinel" else url.count(";")}
+    if transport in REDIS_TRANSPORTS:
+        options |= {
+            "socket_keepalive": True,
+            "socket_keepalive_options": _keepalive_options(),
+            "socket_connect_timeout": CONNECT_TIMEOUT,
+            "socket_timeout": SOCKET_TIMEOUT,
+            "health_check_interval": HEALTH_CHECK_INTERVAL,
+        }
+    return options
+
+
+def _keepalive_options() -> Mapping[int, int]:
+    wanted = {
+        "TCP_KEEPIDLE": KEEPALIVE_IDLE,
+        "TCP_KEEPALIVE": KEEPALIVE_IDLE,  # the same on macOS
+        "TCP_KEEPINTVL": KEEPALIVE_INTERVAL,
+        "TCP_KEEPCNT": KEEPALIVE_PROBES,
+        "TCP_USER_TIMEOUT": UNACKNOWLEDGED_TIMEOUT,
+    }
+    return {getattr(socket, name): value for name, value in wanted.items() if hasattr(socket, name)}
+
+
+def _check(url: str, *, has_transport: bool) -> None:
+    """Refuse URLs whose errors would come later, quoting a piece of a password, or as a mere wrong host."""
+    for part in url.split(";"):
+        if "://" not in part:
+            if part == url and not has_transport:
+                raise StreamError(f"the broker URL has no transport, such as redis://: {URL_FORM}")
+            continue
+        try:
+            scheme, host, _, _, _, path, _ = url_to_parts(part)
+        except ValueError:
+            raise StreamError(f"the broker URL cannot be read: {URL_FORM}") from None
+        database = (path or "").strip("/")
+        if "@" in f"{host}{path}" or (scheme in REDIS_TRANSPORTS and database and not database.isdecimal()):
+            raise StreamError(f"the broker URL's path is no number of a database: {URL_FORM}")

@@ -1,0 +1,162 @@
+"""The command `celeryscope`. Every command imports what it runs when it runs, so that help is prompt."""
+
+import logging
+import platform
+import re
+from collections.abc import Callable
+from importlib import import_module, metadata
+from pathlib import Path
+from typing import Any
+
+import click
+
+from celeryscope import __version__, config
+from celeryscope.errors import ConfigError
+from celeryscope.redaction import redact
+
+CONFIG_ERROR = 2  # exit code, as click's for a wrong command line
+
+_EXAMPLES = """\
+\b
+Examples:
+  celeryscope run --broker-url redis://localhost:6379/0
+  celeryscope run --broker-url-file /run/secrets/broker --listen-address :9808
+  celeryscope run -A proj.celery                 broker and settings of your app
+  CELERYSCOPE_BROKER_URL=amqp://... celeryscope run --config celeryscope.toml
+"""
+
+
+class GroupedCommand(click.Command):
+    """A command whose help shows the settings by group; what is no setting comes last."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            row = parameter.get_help_record(ctx)
+            if row is not None:
+                setting = config.SETTINGS.get(parameter.name or "")
+                names = re.sub(r"--(\S+) / --no-\1", r"--[no-]\1", row[0])
+                groups.setdefault(setting.group if setting else "Other", []).append((names, row[1]))
+        for group, rows in groups.items():
+            with formatter.section(group):
+                formatter.write_dl(rows, col_max=42)
+
+
+class DeferredCommand(click.Command):
+    """A command of which only the name and one line are known until it is run."""
+
+    def __init__(self, name: str, load: Callable[[], click.Command], short_help: str) -> None:
+        super().__init__(name, short_help=short_help)
+        self._load = load
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Return the context of the real command, which click then invokes."""
+        return self._load().make_context(info_name, args, parent=parent, **extra)
+
+
+def _settings(command: Callable[..., None]) -> Callable[..., None]:
+    """Add an option for every setting. Values stay text: the configuration alone parses them."""
+    for setting in reversed(tuple(config.SETTINGS.values())):
+        default = setting.kind.show(setting.default) if setting.default else ""
+        text = f"{setting.help} [{default}]" if default and len(default) <= 20 else setting.help
+        if setting.default is False:
+            names = [f"{setting.flags[-1]}/--no-{setting.flags[-1].removeprefix('--')}"]
+            add = click.option(*names, setting.key, default=None, help=setting.help)
+        else:
+            add = click.option(
+                *setting.flags,
+                setting.key,
+                metavar=setting.kind.metavar,
+                multiple=setting.repeated,
+                help=text,
+            )
+        command = add(command)
+    return command
+
+
+def _print_versions(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
+    if asked and not ctx.resilient_parsing:
+        libraries = ", ".join(f"{name} {_version(name)}" for name in ("celery", "kombu", "redis"))
+        click.echo(f"celeryscope {__version__} (python {platform.python_version()}, {libraries})")
+        ctx.exit()
+
+
+def _version(distribution: str) -> str:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return "missing"
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_versions,
+    help="Print versions.",
+)
+def celeryscope() -> None:
+    """Watch a Celery cluster and tell Prometheus the truth about it."""
+
+
+@celeryscope.command(cls=GroupedCommand, epilog=_EXAMPLES)
+@_settings
+@click.option(
+    "--config",
+    "file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Settings in TOML [$CELERYSCOPE_CONFIG].",
+)
+@click.pass_context
+def run(ctx: click.Context, /, file: Path | None, **options: object) -> None:
+    """Serve the metrics of one cluster until SIGTERM or Ctrl-C.
+
+    Every option is also a variable (CELERYSCOPE_LOG_LEVEL) and a key of the --config file (log_level).
+    The option wins over the variable, the variable over the file. Defaults stand in brackets.
+    """
+    try:
+        configuration = config.load(options, file=file)
+        from celeryscope import app, logs
+
+        logs.setup(configuration.log_level, configuration.log_format)
+        for line in config.unknown_variables():
+            logging.getLogger(__name__).warning("%s", line)
+        code = app.run(configuration)
+    except ConfigError as error:
+        click.echo(f"celeryscope: error: {redact(str(error))}", err=True)
+        code = CONFIG_ERROR
+    ctx.exit(code)
+
+
+@celeryscope.command()
+def metrics() -> None:
+    """Print the reference of all metrics, as Markdown."""
+    from celeryscope.metrics.reference import reference
+
+    click.echo(reference(), nl=False)
+
+
+def _load_demo() -> click.Command:
+    try:
+        command: click.Command = import_module("celeryscope_demo.command").demo
+    except ModuleNotFoundError as error:
+        raise click.ClickException(
+            f"the demo is not installed here ({error.name} is missing): pip install 'celeryscope[demo]'"
+        ) from error
+    return command
+
+
+celeryscope.add_command(
+    DeferredCommand("demo", _load_demo, "Run a cluster on this machine and watch it: needs no broker.")
+)
+
+
+def main() -> None:
+    """Run the command line."""
+    celeryscope(prog_name="celeryscope")

@@ -1,0 +1,311 @@
+"""The configuration: one frozen value, from options, environment, a TOML file and defaults, validated once.
+
+Each setting is declared once, as a field of `Config`; options, variables, the file's keys and the help follow
+from that declaration. Only this module reads the environment.
+"""
+
+import json
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+from celeryscope import values
+from celeryscope.errors import ConfigError
+from celeryscope.redaction import redact, register_options, register_url
+from celeryscope.values import Address, Kind
+
+T = TypeVar("T")
+
+PREFIX = "CELERYSCOPE_"
+FILE_VARIABLE = "CELERYSCOPE_CONFIG"
+FALLBACK_BROKER_VARIABLE = "CELERY_BROKER_URL"
+BROKER_KEYS = (
+    "broker_url",
+    "broker_url_file",
+    "app",
+)  # exactly one is in effect
+DEMO_PREFIX = "CELERYSCOPE_DEMO_"  # the demo's own variables
+_SHOWN_LENGTH = 100  # characters of a bad value
+
+
+BROKER = "Broker (one of the first three)"
+OUTPUT = "Output"
+METRICS = "Metrics"
+TIMING = "Times (seconds, or 500ms, 30s, 5m, 1h, 1d)"
+BOUNDS = "Bounds"
+
+# The catalog's, which this room must not import; a test holds the two together.
+RUNTIME_BUCKETS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0)
+WAIT_BUCKETS = (0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 1800.0, 3600.0, 14400.0, 43200.0)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a setting is written and explained. `flag` is an option's short or only name, where it has one."""
+
+    key: str
+    default: Any
+    kind: Kind[Any]
+    group: str
+    help: str
+    secret: bool
+    flag: str
+    repeated: bool
+
+    @property
+    def variable(self) -> str:
+        """Return the environment variable's name."""
+        return PREFIX + self.key.upper()
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """Return the command line's names, the long one last."""
+        if self.flag.startswith("--"):
+            return (self.flag,)
+        long = "--" + self.key.replace("_", "-")
+        return (self.flag, long) if self.flag else (long,)
+
+
+def _setting(
+    default: T,
+    kind: Kind[T],
+    group: str,
+    help: str,
+    *,
+    secret: bool = False,
+    flag: str = "",
+    repeated: bool = False,
+) -> T:
+    metadata = {
+        "default": default,
+        "kind": kind,
+        "group": group,
+        "help": help,
+        "secret": secret,
+        "flag": flag,
+        "repeated": repeated,
+    }
+    # A factory, for defaults that have no hash; all of them are immutable. A secret stays out of the repr.
+    return field(default_factory=lambda: default, metadata=metadata, repr=not secret)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Everything that a user can set. Durations are seconds, sizes bytes."""
+
+    broker_url: str = _setting("", values.URL, BROKER, "As in Celery; several as URL;URL.", secret=True)
+    broker_url_file: Path | None = _setting(  # noqa: RUF009  # it declares a field
+        None, values.PATH, BROKER, "A file that holds the URL."
+    )
+    app: str = _setting("", values.APP, BROKER, "Your app, for its broker settings.", flag="-A")
+    broker_transport_options: Mapping[str, Any] = _setting(
+        MappingProxyType({}),
+        values.OPTIONS,
+        BROKER,
+        "As in Celery; repeatable.",
+        secret=True,
+        flag="--broker-transport-option",
+        repeated=True,
+    )
+    event_exchange: str | None = _setting(None, values.NAME, BROKER, "The events' exchange [celeryev].")
+    accept_content: tuple[str, ...] = _setting(
+        ("json",), values.subset("json", "msgpack"), BROKER, "Formats of events: json, msgpack."
+    )
+
+    listen_address: Address = _setting(  # noqa: RUF009  # it declares a field
+        Address("127.0.0.1", 9808), values.ADDRESS, OUTPUT, "Where /metrics is served."
+    )
+    log_level: str = _setting(
+        "info", values.choice("debug", "info", "warning", "error"), OUTPUT, "debug, info, warning or error."
+    )
+    log_format: str = _setting(
+        "logfmt", values.choice("logfmt", "json"), OUTPUT, "logfmt or json, on stderr."
+    )
+
+    runtime_buckets: tuple[float, ...] = _setting(
+        RUNTIME_BUCKETS, values.BUCKETS, METRICS, "Upper bounds of runtime histograms."
+    )
+    wait_buckets: tuple[float, ...] = _setting(
+        WAIT_BUCKETS, values.BUCKETS, METRICS, "Upper bounds of wait histograms."
+    )
+    prefetch_histogram: bool = _setting(False, values.FLAG, METRICS, "Export celery_task_prefetch_seconds.")
+    rate_limit_exceptions: tuple[str, ...] = _setting(
+        (), values.CLASS_NAMES, METRICS, "They mean: throttled from outside."
+    )
+
+    canary_interval: float = _setting(15.0, values.DURATION, TIMING, "Between events that prove we hear.")
+    workers_poll_interval: float = _setting(30.0, values.DURATION, TIMING, "Between inspections of workers.")
+    worker_timeout: float = _setting(30.0, values.DURATION, TIMING, "Silence that means: worker lost.")
+    solo_worker_timeout: float = _setting(3600.0, values.DURATION, TIMING, "For solo pools, silent at work.")
+    worker_retention: float = _setting(3600.0, values.DURATION, TIMING, "A worker gone stays exported.")
+    orphan_timeout: float = _setting(3600.0, values.DURATION, TIMING, "Its started tasks may still end.")
+    task_ttl: float = _setting(86400.0, values.DURATION, TIMING, "A task without an end is kept.")
+    pair_retention: float = _setting(
+        86400.0, values.DURATION, TIMING, "A pair of task and queue at rest stays."
+    )
+
+    max_tracked_tasks: int = _setting(50_000, values.COUNT, BOUNDS, "Other tasks in memory.")
+    max_sent_tasks: int = _setting(500_000, values.COUNT, BOUNDS, "Sent tasks in memory.")
+    max_message_bytes: int = _setting(4 * 2**20, values.SIZE, BOUNDS, "Largest event message read.")
+    series_limit: int = _setting(50_000, values.COUNT, BOUNDS, "Samples of one scrape at most.")
+
+
+SETTINGS: Mapping[str, Setting] = MappingProxyType(
+    {declared.name: Setting(key=declared.name, **declared.metadata) for declared in fields(Config)}
+)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Settings given at one level of precedence, and how one of them is called there."""
+
+    given: Mapping[str, object]
+    name: Mapping[str, str]
+
+
+def load(
+    options: Mapping[str, object] | None = None,
+    environ: Mapping[str, str] | None = None,
+    file: Path | None = None,
+) -> Config:
+    """Return the configuration: option, else variable, else file, else default.
+
+    `options` is by key; None and empty tuples are as good as absent. `environ` is the process's where it
+    is None. The file is `file`, else what the variable CELERYSCOPE_CONFIG names. Raises `ConfigError`.
+    """
+    environ = os.environ if environ is None else environ
+    if file is None and environ.get(FILE_VARIABLE, "").strip():
+        file = Path(environ[FILE_VARIABLE].strip()).expanduser()
+    sources = [_from_options(options or {}), _from_environment(environ)]
+    if file is not None:
+        sources.append(_from_file(file))
+    chosen: dict[str, Any] = {}
+    for key, setting in SETTINGS.items():
+        if key not in BROKER_KEYS:
+            source = next((source for source in sources if key in source.given), None)
+            if source is not None:
+                chosen[key] = _parse(setting, source.given[key], source.name[key])
+    chosen |= _broker(sources, environ)
+    config = Config(**chosen)
+    if config.solo_worker_timeout < config.worker_timeout:
+        raise ConfigError(
+            f"solo_worker_timeout is {config.solo_worker_timeout:g} s: must not be below worker_timeout, "
+            f"which is {config.worker_timeout:g} s"
+        )
+    register_url(config.broker_url)
+    register_options(config.broker_transport_options)
+    return config
+
+
+def unknown_variables(environ: Mapping[str, str] | None = None) -> list[str]:
+    """Return a line on every CELERYSCOPE_* variable that is no setting.
+
+    Worth a warning but no error: other programs name variables too.
+    """
+    environ = os.environ if environ is None else environ
+    known = {setting.variable for setting in SETTINGS.values()} | {FILE_VARIABLE}
+    # Kubernetes tells pods of every service: one that is called celeryscope sets CELERYSCOPE_PORT and more.
+    services = [name.removesuffix("_SERVICE_HOST") for name in environ if name.endswith("_SERVICE_HOST")]
+    links = re.compile(
+        "|".join(rf"{re.escape(service)}_(?:SERVICE|PORT)(?:_\w+)?" for service in services) or r"(?!)"
+    )
+    return [
+        f"the variable {name} is not known and ignored{_suggestion(name, known)}"
+        for name in sorted(environ)
+        if name.startswith(PREFIX)
+        and not name.startswith(DEMO_PREFIX)
+        and name not in known
+        and not links.fullmatch(name)
+    ]
+
+
+def _from_options(options: Mapping[str, object]) -> _Source:
+    unknown = sorted(set(options) - set(SETTINGS))
+    if unknown:
+        raise ConfigError(f"unknown option {unknown[0]}{_suggestion(unknown[0], SETTINGS)}")
+    given = {key: value for key, value in options.items() if value is not None and value != ()}
+    return _Source(given, {key: f"option {SETTINGS[key].flags[-1]}" for key in given})
+
+
+def _from_environment(environ: Mapping[str, str]) -> _Source:
+    given = {key: environ.get(setting.variable, "") for key, setting in SETTINGS.items()}
+    given = {key: value for key, value in given.items() if value.strip()}
+    return _Source(given, {key: f"variable {SETTINGS[key].variable}" for key in given})
+
+
+def _from_file(file: Path) -> _Source:
+    try:
+        with file.open("rb") as stream:
+            document = tomllib.load(stream)
+    except OSError as error:
+        raise ConfigError(f"the configuration file {file} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigError(f"the configuration file {file} is not TOML: {redact(str(error))}") from error
+    for key in document:
+        if key not in SETTINGS:
+            suggestion = _suggestion(key.replace("-", "_"), SETTINGS) or "; keys are options with _ for -"
+            raise ConfigError(f"unknown key {_shown(key)} in {file}{suggestion}")
+    return _Source(document, {key: f"{key} in {file}" for key in document})
+
+
+def _parse(setting: Setting, value: object, origin: str) -> Any:
+    try:
+        return setting.kind.parse(value)
+    except ValueError as error:
+        shown = "this value (not shown: it may hold a secret)" if setting.secret else _shown(value)
+        reason = f"; {redact(str(error))}" if str(error) else ""
+        message = f"{setting.key} cannot be {shown}, from {origin}: must be {setting.kind.allowed}{reason}"
+    raise ConfigError(message)  # outside of the handler, since the parser's error may quote the value
+
+
+def _broker(sources: list[_Source], environ: Mapping[str, str]) -> dict[str, Any]:
+    for source in sources:
+        given = [key for key in BROKER_KEYS if key in source.given]
+        if len(given) > 1:
+            names = " and ".join(source.name[key] for key in given)
+            raise ConfigError(f"the broker is given more than once, by {names}: leave one of them")
+        if given:
+            key = given[0]
+            parsed = _parse(SETTINGS[key], source.given[key], source.name[key])
+            if isinstance(parsed, Path):
+                return {key: parsed, "broker_url": _read_url(parsed, source.name[key])}
+            return {key: parsed}
+    url = environ.get(FALLBACK_BROKER_VARIABLE, "").strip()
+    if url:
+        return {"broker_url": url}
+    raise ConfigError(
+        "no broker is given: say which one to watch with --broker-url URL, with --broker-url-file FILE, or "
+        "with -A APP for your Celery app's own (or a variable: CELERYSCOPE_BROKER_URL, CELERY_BROKER_URL)"
+    )
+
+
+def _read_url(file: Path, origin: str) -> str:
+    try:
+        url = file.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise ConfigError(
+            f"the broker URL's file {file}, from {origin}, cannot be read: {error.strerror}"
+        ) from error
+    except UnicodeDecodeError:
+        url = ""
+    if not url or "\n" in url:
+        raise ConfigError(
+            f"the broker URL's file {file}, from {origin}, must hold one line, the URL"
+        ) from None
+    return url
+
+
+def _suggestion(name: str, known: Mapping[str, object] | set[str]) -> str:
+    matches = get_close_matches(name, known, n=1, cutoff=0.7)
+    return f"; did you mean {matches[0]}?" if matches else ""
+
+
+def _shown(value: object) -> str:
+    text = redact(json.dumps(value, ensure_ascii=False, default=str))
+    return text if len(text) <= _SHOWN_LENGTH else f"{text[:_SHOWN_LENGTH]}..."

@@ -1,0 +1,1 @@
+"""What is exported: the catalog of metrics, their values, and their way into an exposition."""

@@ -1,0 +1,221 @@
+"""Everything about one broker: its stream, canary, pollers, tracker and store, and the loops that join them.
+
+One process runs one monitor today; nothing in here knows that.
+"""
+
+import logging
+import threading
+import uuid
+from collections.abc import Callable, Sequence
+
+from celeryscope.clock import Clock
+from celeryscope.errors import InvalidEvent, StreamError
+from celeryscope.events import Decoded, EventDecoder
+from celeryscope.metrics.health import ExporterHealth
+from celeryscope.metrics.store import Store
+from celeryscope.pollers.workers import WorkersPoller
+from celeryscope.stream import Received, Stream
+from celeryscope.stream.canary import Canary
+from celeryscope.supervisor import Supervisor, periodic
+from celeryscope.tracker import Tracker
+
+READ_TIMEOUT = 0.25  # seconds: how long a quiet stream keeps what was held back waiting
+TICK_INTERVAL = 0.25  # seconds
+POLL_CHECK_INTERVAL = 1.0  # seconds between two looks whether a worker has appeared that was not asked yet
+
+logger = logging.getLogger(__name__)
+
+
+class Listener:
+    """Reads the stream into the tracker, from connection to loss."""
+
+    def __init__(
+        self, stream: Stream, decoder: EventDecoder, tracker: Tracker, store: Store, health: ExporterHealth, clock: Clock
+    ) -> None:
+        self._stream = stream
+        self._decoder = decoder
+        self._tracker = tracker
+        self._store = store
+        self._health = health
+        self._clock = clock
+        self.connected = threading.Event()
+        self.opened = 0  # times that the stream was opened
+        self.attempted = threading.Event()  # the first attempt to connect is over, whatever came of it
+
+    def run(self, stop: threading.Event) -> None:
+        """Listen until told to stop; raise StreamError where the connection cannot be opened, or is lost."""
+        try:
+            self._open()
+            while not stop.is_set():
+                self.take(self._stream.read(READ_TIMEOUT))
+                self._check_deafness()
+        except StreamError:
+            self._health.broker("stream", works=False)
+            raise
+        finally:
+            self._close()
+
+    def take(self, messages: Sequence[Received]) -> None:
+        """Decode messages and hand their events to the tracker, as one batch."""
+        if not messages:
+            return
+        decode = self._decoder.decode
+        events: list[Decoded] = []
+        for message in messages:
+            if isinstance(message, InvalidEvent):
+                events.append(message)
+            else:
+                events += decode(message.body, message.content_type)
+        with self._store.lock:
+            self._tracker.handle(events, self._clock.now())
+
+    def _open(self) -> None:
+        try:
+            self._stream.connect()
+        finally:
+            self.attempted.set()
+        with self._store.lock:
+            self._tracker.hearing.opened(self._clock.now().elapsed)
+        self._health.stream_opened()
+        self._health.broker("stream", works=True)
+        self.opened += 1
+        self.connected.set()
+        logger.info("listening to events")
+
+    def _close(self) -> None:
+        self.connected.clear()
+        self._stream.close()
+        with self._store.lock:
+            self._tracker.hearing.lost(self._clock.now().elapsed)
+        self._health.stream_lost()
+
+    def _check_deafness(self) -> None:
+        if self._tracker.hearing.has_missed(self._clock.now().elapsed):
+            raise StreamError("connected, but none of the events that were sent as a test came back: subscribing again")
+
+
+class CanaryRounds:
+    """Sends a canary as soon as the stream is open, and then at every interval."""
+
+    def __init__(
+        self, canary: Canary, interval: float, listener: Listener, tracker: Tracker, store: Store,
+        health: ExporterHealth, clock: Clock,
+    ) -> None:  # fmt: skip
+        """`interval` is in seconds."""
+        self._canary = canary
+        self._interval = interval
+        self._listener = listener
+        self._tracker = tracker
+        self._store = store
+        self._health = health
+        self._clock = clock
+
+    def run(self, stop: threading.Event) -> None:
+        """Send canaries until told to stop; raise StreamError where the broker does not take them."""
+        opened, next_at = 0, 0.0
+        try:
+            self._canary.connect()
+            self._health.broker("canary", works=True)
+            while not stop.is_set():
+                now = self._clock.now().elapsed
+                if self._listener.connected.is_set() and (now >= next_at or opened != self._listener.opened):
+                    if opened not in (0, self._listener.opened):
+                        self._canary.connect()  # what cost the stream its connection has hardly spared this one
+                    opened, next_at = self._listener.opened, now + self._interval
+                    self._send()
+                stop.wait(TICK_INTERVAL)
+        except StreamError:
+            self._health.broker("canary", works=False)
+            raise
+        finally:
+            self._canary.close()
+
+    def _send(self) -> None:
+        hearing, identity, now = self._tracker.hearing, uuid.uuid4().hex, self._clock.now()
+        with self._store.lock:
+            hearing.canary_sent(identity, now.elapsed)
+        try:
+            self._canary.send(identity, now.wall)
+        except StreamError:
+            with self._store.lock:
+                hearing.canary_failed(identity)
+            raise
+
+
+class WorkerPolls:
+    """Asks the workers at every interval, and a worker that appears at once."""
+
+    def __init__(
+        self, poller: WorkersPoller, interval: float, tracker: Tracker, store: Store, health: ExporterHealth, clock: Clock
+    ) -> None:
+        """`interval` is in seconds."""
+        self._poller = poller
+        self._interval = interval
+        self._tracker = tracker
+        self._store = store
+        self._health = health
+        self._clock = clock
+        self._polled_at: float | None = None
+        self._asked: frozenset[str] = frozenset()
+        self.attempted = threading.Event()
+
+    def poll_if_due(self) -> None:
+        """Poll where the interval is over or a worker has appeared; raise PollError where the broker does not take part."""
+        now = self._clock.now()
+        with self._store.lock:
+            workers = frozenset(self._tracker.askable_workers(now))
+        overdue = self._polled_at is None or now.elapsed - self._polled_at >= self._interval
+        if not overdue and workers <= self._asked:
+            return
+        self._polled_at, self._asked = now.elapsed, workers
+        succeeded = False
+        try:
+            readings = self._poller.poll()
+            with self._store.lock:
+                self._tracker.apply(readings, self._clock.now())
+            succeeded = True
+        finally:
+            self._health.broker("workers", works=succeeded)
+            self._health.polled("workers", succeeded, self._clock.now().elapsed - now.elapsed)
+            self.attempted.set()
+
+
+class Monitor:
+    """Watches one broker from `start` to `stop`."""
+
+    def __init__(
+        self, *, store: Store, tracker: Tracker, listener: Listener, canary: CanaryRounds, polls: WorkerPolls,
+        clock: Clock, close: Callable[[], None],
+    ) -> None:  # fmt: skip
+        """`close` makes a read of the stream that is under way return."""
+        self.store = store
+        self._tracker = tracker
+        self._listener = listener
+        self._canary = canary
+        self._polls = polls
+        self._clock = clock
+        self._close = close
+        self._supervisor = Supervisor(clock=clock)
+        store.before_snapshot.append(lambda: tracker.refresh(clock.now()))
+
+    def start(self) -> None:
+        """Start all threads."""
+        start = self._supervisor.start
+        start("celeryscope-tick", periodic(TICK_INTERVAL, 0.0, self._tick))
+        start("celeryscope-stream", self._listener, interrupt=self._close)
+        start("celeryscope-canary", self._canary)
+        start("celeryscope-poll-workers", periodic(POLL_CHECK_INTERVAL, 0.1, self._polls.poll_if_due))
+
+    def stop(self, timeout: float) -> list[str]:
+        """Stop all threads; return the names of those that did not end within `timeout` seconds."""
+        return self._supervisor.stop(timeout)
+
+    def is_ready(self) -> bool:
+        """Whether the first attempt to connect and the first polls are over; what came of them the metrics tell."""
+        return self._listener.attempted.is_set() and self._polls.attempted.is_set()
+
+    def _tick(self) -> None:
+        with self.store.lock:
+            self._tracker.tick(self._clock.now())
+
+

@@ -1,0 +1,99 @@
+"""What every path answers: the exposition, the health of the process, a start page."""
+
+import gzip
+import re
+from collections.abc import Callable, Iterable, Sequence
+from html import escape
+from http import HTTPStatus
+
+from celeryscope import __version__
+from celeryscope.web import Answer, Request, line
+
+METHODS = ("GET", "HEAD")
+HEALTH_PATHS = ("/-/healthy", "/-/ready")
+PATHS = ("/metrics", *HEALTH_PATHS, "/")
+HTML = "text/html; charset=utf-8"
+GZIP_LEVEL = 3  # an exposition repeats itself: the highest level takes 8 times as long for a sixth less
+
+Facts = Iterable[tuple[str, str]]
+
+_NO_WEIGHT = re.compile(r"q=0(\.0*)?")
+
+_INDEX = """<!DOCTYPE html>
+<html lang="en">
+<head><meta charset="utf-8"><title>celeryscope</title></head>
+<body>
+<h1>celeryscope {version}</h1>
+<p>A Prometheus exporter for Celery.</p>
+<ul>
+<li><a href="/metrics">/metrics</a>: the metrics, for Prometheus</li>
+<li><a href="/-/healthy">/-/healthy</a>: whether this process works</li>
+<li><a href="/-/ready">/-/ready</a>: whether its start is over</li>
+</ul>
+<table>
+{rows}</table>
+</body>
+</html>
+"""
+
+
+class Site:
+    """All paths. What a callable raises is for the server to answer and to log.
+
+    `expose(accept, names)` returns an exposition and its content type, for an Accept header and the names of
+    the samples wanted (none: all); `ready()` says whether the start is over; `facts()` returns the names and
+    texts that `/` shows.
+    """
+
+    def __init__(
+        self,
+        *,
+        expose: Callable[[str, Sequence[str]], tuple[bytes, str]],
+        ready: Callable[[], bool],
+        facts: Callable[[], Facts] = tuple,
+    ) -> None:
+        self._expose = expose
+        self._ready = ready
+        self._facts = facts
+
+    def answer(self, request: Request) -> Answer:
+        """Return the answer to a request. HEAD is answered like GET: the server leaves out the body."""
+        if request.method not in METHODS:
+            allowed = ", ".join(METHODS)
+            return line(HTTPStatus.METHOD_NOT_ALLOWED, f"allowed here: {allowed}", ("Allow", allowed))
+        match request.path:
+            case "/metrics":
+                return self._metrics(request)
+            case "/-/healthy":
+                return line(HTTPStatus.OK, "ok")
+            case "/-/ready":
+                if self._ready():
+                    return line(HTTPStatus.OK, "ready")
+                return line(HTTPStatus.SERVICE_UNAVAILABLE, "not ready: the start is not over")
+            case "/":
+                return Answer(HTTPStatus.OK, index(self._facts()).encode(errors="replace"), HTML)
+            case _:
+                return line(HTTPStatus.NOT_FOUND, f"not found: there is {' '.join(PATHS)}")
+
+    def _metrics(self, request: Request) -> Answer:
+        body, content_type = self._expose(request.header("accept"), request.params.get("name[]", ()))
+        headers = [("Vary", "Accept, Accept-Encoding")]
+        if gzip_accepted(request.header("accept-encoding")):
+            body = gzip.compress(body, GZIP_LEVEL, mtime=0)
+            headers.append(("Content-Encoding", "gzip"))
+        return Answer(HTTPStatus.OK, body, content_type, tuple(headers))
+
+
+def gzip_accepted(accept_encoding: str) -> bool:
+    """Whether an Accept-Encoding header names gzip, and not with a weight of 0."""
+    for offer in accept_encoding.lower().split(","):
+        coding, *parameters = (part.strip() for part in offer.split(";"))
+        if coding == "gzip":
+            return not any(_NO_WEIGHT.fullmatch(parameter) for parameter in parameters)
+    return False
+
+
+def index(facts: Facts = ()) -> str:
+    """Return the HTML of `/`: version, links and facts. Facts are text, and escaped."""
+    rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(text)}</td></tr>\n" for name, text in facts)
+    return _INDEX.format(version=escape(__version__), rows=rows)

@@ -1,0 +1,1 @@
+"""Pollers: each asks one source of facts, on its own connection, for readings or a PollError."""

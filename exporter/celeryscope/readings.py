@@ -1,0 +1,28 @@
+"""Facts that pollers read: immutable, and None where the reply did not tell."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReading:
+    """What one worker told of itself."""
+
+    worker: str  # node name: "celery@host"
+    pool: str | None = None  # prefork, solo, threads, gevent, eventlet, else "module:Class"
+    concurrency: int | None = None  # tasks that the pool can run at once
+    processes: int | None = None  # of the pool; None for pools of threads or greenlets
+    prefetch: int | None = None  # messages taken before one is acknowledged; 0 is no limit
+    uptime: float | None = None  # seconds
+    pid: int | None = None  # of the main process
+    cpu_user: float | None = None  # seconds, of the main process
+    cpu_system: float | None = None  # seconds, of the main process
+    memory_max_bytes: int | None = None  # highest resident memory of the main process
+    accepted: Mapping[str, int] = field(default_factory=dict)  # task name -> tasks accepted since its start
+    queues: tuple[str, ...] | None = None  # that it consumes; empty is none of them, None is not known
+    silent_tasks: frozenset[str] | None = None  # registered with send_events=False; None is not known
+
+    @property
+    def solo(self) -> bool:
+        """Whether the worker has one thread for all: while it runs a task, it neither beats nor answers."""
+        return self.pool == "solo"

@@ -1,0 +1,303 @@
+"""Events from Redis and Valkey, where Celery's event exchange is PUB/SUB.
+
+kombu builds the connection as it is configured (TLS, Sentinel, credentials, database, key prefix, fanout) and
+names the topics; the messages are read from one redis-py connection of our own, without kombu's virtual transport
+in between. No queue is declared or bound: nothing is left behind in Redis.
+"""
+
+import binascii
+import socket
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from threading import Lock
+from typing import Any
+
+import msgspec
+import redis
+from kombu.connection import Connection
+from kombu.exceptions import KombuError
+
+from celeryscope.clock import Clock, SystemClock
+from celeryscope.errors import InvalidEvent, StreamError
+from celeryscope.stream import RawMessage, Received
+
+SOCKET_TIMEOUT = 5.0  # seconds for connecting, for a reply, and for the next piece of a message
+PING_AFTER = 10.0  # seconds of silence after which the server is asked for a sign of life
+PONG_TIMEOUT = 10.0  # seconds of silence after that question which mean that the connection is dead
+MAX_MESSAGES = 1000  # in one read
+MAX_BATCH_BYTES = 16 * 2**20  # in one read: messages may be large
+CLOSE_TIMEOUT = 1.0  # seconds that `close` waits for a thread inside; one that connects cleans up by itself
+REMEMBERED_TAGS = 10_000  # delivery tags, where every message comes on two topics
+
+# What kombu and redis-py raise for a broker that is unreachable, refuses us, or cannot exist: a database that
+# is no number is a ValueError, an unknown transport a KeyError or an ImportError.
+CONNECT_ERRORS = (KombuError, redis.RedisError, OSError, ValueError, KeyError, ImportError)
+
+
+class _Properties(msgspec.Struct, frozen=True, gc=False):
+    body_encoding: str | None = None
+    delivery_tag: str | int | None = None
+
+
+class _Envelope(
+    msgspec.Struct, gc=False, rename={"content_type": "content-type", "content_encoding": "content-encoding"}
+):
+    """What kombu's virtual transports publish around a body."""
+
+    body: str
+    content_type: str | None = None
+    content_encoding: str | None = None
+    properties: _Properties = _Properties()
+
+
+_decode_envelope = msgspec.json.Decoder(_Envelope).decode
+
+
+def unwrap(payload: bytes) -> tuple[RawMessage, str | int | None]:
+    """Return the message in kombu's JSON envelope and its delivery tag; raise InvalidEvent."""
+    try:
+        envelope = _decode_envelope(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise InvalidEvent("envelope") from None
+    body = envelope.body.encode()
+    if envelope.properties.body_encoding == "base64":
+        try:
+            body = binascii.a2b_base64(body, strict_mode=True)
+        except binascii.Error:
+            raise InvalidEvent("body_encoding") from None
+    content_type = envelope.content_type or "application/data"
+    return RawMessage(
+        body, content_type, envelope.content_encoding or "binary"
+    ), envelope.properties.delivery_tag
+
+
+class RedisStream:
+    """The event stream of one Redis or Valkey broker."""
+
+    def __init__(
+        self,
+        connection_factory: Callable[[], Connection],
+        exchange: str = "celeryev",
+        *,
+        max_message_bytes: int = 4 * 2**20,
+        ping_after: float = PING_AFTER,
+        pong_timeout: float = PONG_TIMEOUT,
+        socket_timeout: float = SOCKET_TIMEOUT,
+        clock: Clock | None = None,
+        describe: Callable[[Exception], str] = str,
+    ) -> None:
+        """`connection_factory` returns a new kombu connection; `exchange` is the app's `event_exchange`.
+
+        A message whose envelope is larger than `max_message_bytes` is invalid. `describe` makes one line of
+        an error, with credentials masked.
+        """
+        self._connection_factory = connection_factory
+        self._exchange = exchange
+        self._max_message_bytes = max_message_bytes
+        self._ping_after = ping_after
+        self._pong_timeout = pong_timeout
+        self._socket_timeout = socket_timeout
+        self._clock = clock or SystemClock()
+        self._describe = describe
+        self._lock = Lock()  # around the use of the connection; `close` takes it once the socket is shut down
+        self._closed = False
+        self._connection: Any = None
+        self._waiting: list[Received] = []
+        self._tags: OrderedDict[str | int, None] | None = None
+        self._heard_at = 0.0  # elapsed seconds
+        self._pinged_at: float | None = None
+
+    def connect(self) -> None:
+        """Open the connection and subscribe; return once the server has confirmed every topic."""
+        self.close()
+        with self._lock:
+            self._closed = False
+            self._waiting = []
+            self._pinged_at = None
+            try:
+                broker: Any = self._connection_factory()
+                try:
+                    self._open(broker)
+                finally:
+                    broker.release()
+            except CONNECT_ERRORS as error:
+                self._disconnect()
+                raise StreamError(self._describe(error)) from error
+            except BaseException:
+                self._disconnect()
+                raise
+            if self._closed:
+                self._disconnect()
+                raise StreamError("the event stream was closed while it was opened")
+            self._heard_at = self._clock.now().elapsed
+
+    def read(self, timeout: float) -> Sequence[Received]:
+        """Return the messages that have arrived; wait up to `timeout` seconds for the first."""
+        with self._lock:
+            if self._closed:
+                return []
+            connection = self._connection
+            if connection is None:
+                raise StreamError("the event stream is not connected")
+            try:
+                return self._read(connection, timeout)
+            except (redis.RedisError, OSError, StreamError) as error:
+                self._disconnect()
+                if self._closed:
+                    return []
+                raise StreamError(f"lost the event stream: {self._describe(error)}") from error
+            finally:
+                if self._closed:
+                    self._disconnect()
+
+    def close(self) -> None:
+        """Give up the subscription. Where another thread waits in `read`, it returns at once."""
+        self._closed = True
+        connection = self._connection
+        if connection is not None:
+            _shut_down(connection)
+        if self._lock.acquire(timeout=CLOSE_TIMEOUT):
+            try:
+                self._disconnect()
+            finally:
+                self._lock.release()
+
+    def _open(self, broker: Any) -> None:
+        broker.transport_options = self._bounded(broker.transport_options or {})
+        # Each of the alternatives of a failover URL once, without the seconds that kombu sleeps between them.
+        attempts = max(len(broker.alt), 1)
+        broker.ensure_connection(max_retries=attempts - 1, interval_start=0, interval_step=0, interval_max=0)
+        channel: Any = broker.channel()
+        topics = subscription_topics(channel, self._exchange)
+        self._started(len(topics))
+        pool = channel.pool
+        # Not from the pool: its connections reconnect and repeat a command by themselves, and here one that
+        # was lost for a moment has to be seen, since its events are lost.
+        settings = dict(pool.connection_kwargs)
+        settings.update(retry=None, retry_on_error=[], retry_on_timeout=False, health_check_interval=0)
+        connection = pool.connection_class(**settings)
+        self._connection = connection
+        connection.connect()
+        connection.send_command("PSUBSCRIBE", *topics, check_health=False)
+        pending = len(topics)
+        while pending:
+            reply = _next_reply(connection)
+            if reply[0] == b"psubscribe":
+                pending -= 1
+            else:
+                self._take(reply, self._waiting)
+
+    def _started(self, topics: int) -> None:
+        # Where kombu publishes to two topics, every message comes twice, under one delivery tag.
+        self._tags = OrderedDict() if topics > 1 else None
+
+    def _bounded(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return transport options with a limit on everything that redis-py would wait for without end."""
+        bounds = {
+            "socket_timeout": self._socket_timeout,
+            "socket_connect_timeout": self._socket_timeout,
+            "socket_keepalive": True,
+            "socket_keepalive_options": keepalive_options(),
+        }
+        return bounds | {key: value for key, value in options.items() if value is not None}
+
+    def _read(self, connection: Any, timeout: float) -> list[Received]:
+        messages, self._waiting = self._waiting, []
+        size = 0
+        wait = 0.0 if messages else self._next_wait(timeout)
+        deadline = self._clock.now().elapsed + timeout
+        while True:
+            while len(messages) < MAX_MESSAGES and size < MAX_BATCH_BYTES and connection.can_read(wait):
+                wait = 0.0
+                try:
+                    reply = _next_reply(connection)
+                except redis.TimeoutError:
+                    # Part of a message came and the rest does not: redis-py keeps it. It is no sign of life.
+                    break
+                self._heard_at = self._clock.now().elapsed
+                self._pinged_at = None
+                size += self._take(reply, messages)
+            now = self._clock.now().elapsed
+            self._check_alive(connection, now)
+            if messages or self._closed or now >= deadline:
+                return messages
+            wait = self._next_wait(deadline - now)
+
+    def _take(self, reply: Sequence[Any], messages: list[Received]) -> int:
+        """Append the message in a reply, where it is one; return its size in bytes."""
+        if reply[0] != b"pmessage" or len(reply) != 4:
+            return 0
+        payload: bytes = reply[3]
+        if len(payload) > self._max_message_bytes:
+            messages.append(InvalidEvent("too_large"))
+            return len(payload)
+        try:
+            message, tag = unwrap(payload)
+        except InvalidEvent as error:
+            messages.append(error)
+        else:
+            if not self._is_repeated(tag):
+                messages.append(message)
+        return len(payload)
+
+    def _is_repeated(self, tag: str | int | None) -> bool:
+        if self._tags is None or tag is None:
+            return False
+        if tag in self._tags:
+            return True
+        self._tags[tag] = None
+        if len(self._tags) > REMEMBERED_TAGS:
+            self._tags.popitem(last=False)
+        return False
+
+    def _next_wait(self, limit: float) -> float:
+        """Return how long to wait for data, in seconds: until the silence needs an answer, up to `limit`."""
+        now = self._clock.now().elapsed
+        if self._pinged_at is None:
+            due = self._heard_at + self._ping_after
+        else:
+            due = self._pinged_at + self._pong_timeout
+        return max(0.0, min(limit, due - now))
+
+    def _check_alive(self, connection: Any, now: float) -> None:
+        if self._pinged_at is not None:
+            if now - self._pinged_at >= self._pong_timeout:
+                raise StreamError(f"the broker has been silent for {now - self._heard_at:.1f} s")
+        elif now - self._heard_at >= self._ping_after:
+            connection.send_command("PING", check_health=False)
+            self._pinged_at = now
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.disconnect()
+
+
+def subscription_topics(channel: Any, exchange: str) -> list[str]:
+    """Return the PSUBSCRIBE patterns under which a kombu Redis channel publishes an exchange's messages."""
+    # kombu turns the binding `#` into the pattern `*`. With sentinel_fanout_compat (kombu 5.7) there are two.
+    # Neither has a public name.
+    all_topics = getattr(channel, "_get_publish_topics", None)
+    topics = all_topics(exchange, "*") if all_topics else [channel._get_publish_topic(exchange, "*")]  # noqa: SLF001
+    return [f"{channel.global_keyprefix}{topic}" for topic in topics]
+
+
+def keepalive_options() -> dict[int, int]:
+    """Return TCP keepalive options that notice a dead peer within 25 s, where the system has them."""
+    wanted = {"TCP_KEEPIDLE": 10, "TCP_KEEPALIVE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
+    return {getattr(socket, name): value for name, value in wanted.items() if hasattr(socket, name)}
+
+
+def _next_reply(connection: Any) -> Sequence[Any]:
+    # Messages are pushes in RESP3, replies in RESP2; a PONG is a string in the one, a list in the other.
+    reply: Any = connection.read_response(disconnect_on_error=False, push_request=True)
+    return reply if isinstance(reply, list) and reply else (None,)
+
+
+def _shut_down(connection: Any) -> None:
+    # Not `disconnect`: it would take the parser away under the thread that reads.
+    sock = connection._sock  # noqa: SLF001 - redis-py has no public name for it
+    if sock is not None:
+        with suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)

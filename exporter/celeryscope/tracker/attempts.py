@@ -1,0 +1,91 @@
+"""One attempt of a task, and the table of what an event makes of it.
+
+An attempt is (uuid, retries). It is *sent* until a worker takes it, *scheduled* while its ETA is ahead, *received* while
+it waits in the worker for a free slot, *started* while it runs, and *ended* for a minute more, so that what comes twice or
+late is told apart from what is new.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import NamedTuple
+
+from celeryscope.tracker import pairs
+from celeryscope.tracker.pairs import Pair
+from celeryscope.tracker.workers import Worker
+
+
+class State(IntEnum):
+    """Where an attempt is; all but ENDED are in flight and index `Pair.in_flight`."""
+
+    SENT = pairs.SENT
+    RECEIVED = pairs.RECEIVED
+    SCHEDULED = pairs.SCHEDULED
+    STARTED = pairs.STARTED
+    ENDED = 4
+
+
+class Step(NamedTuple):
+    """What an event makes of an attempt, and the kind of disorder that it shows, if any."""
+
+    state: State
+    disorder: str | None = None
+
+
+_SENT, _RECEIVED, _STARTED, _ENDED = Step(State.SENT), Step(State.RECEIVED), Step(State.STARTED), Step(State.ENDED)
+
+# The life of an attempt: for each event, what it makes of an attempt that is
+#   sent,  received,  scheduled,  started,  ended.
+#
+# Received while started: the broker delivers again what may still run elsewhere. Only a second start is a redelivery,
+# since a prefetched message may be handed on without having been started.
+ON_RECEIVED = (_RECEIVED, _RECEIVED, _RECEIVED, _STARTED, _RECEIVED)
+ON_STARTED = (Step(State.STARTED, "unreceived_start"), _STARTED, _STARTED, _STARTED, _STARTED)
+ON_OUTCOME = (
+    Step(State.ENDED, "unstarted_end"), Step(State.ENDED, "unstarted_end"), Step(State.ENDED, "unstarted_end"),
+    _ENDED, Step(State.ENDED, "duplicate_end"),
+)  # fmt: skip
+# Revoked, cancelled or not registered: the worker may drop what it never announced.
+ON_DROPPED = (_ENDED, _ENDED, _ENDED, _ENDED, Step(State.ENDED, "duplicate_end"))
+ON_REQUEUED = (_SENT, _SENT, _SENT, _SENT, _SENT)
+# Rejected for good. It is no end of its own: a failure tells the outcome, before it or after.
+ON_DISCARDED = (_ENDED, _ENDED, _ENDED, _ENDED, _ENDED)
+
+
+class Attempt:
+    """One attempt. Times are as its worker or producer wrote them: Unix seconds on that machine's clock."""
+
+    __slots__ = (
+        "due", "due_there", "ends", "name", "others", "pair", "previous", "received_again", "retries", "seen_at",
+        "sent_seen", "started_at", "starts", "state", "unended", "uuid", "worker",
+    )  # fmt: skip
+
+    def __init__(self, uuid: str, pair: Pair, name: str | None, retries: int, due: float | None, now: float) -> None:
+        self.uuid = uuid
+        self.pair = pair
+        self.name = name  # as task-received says it, which is the shadow's where there is one
+        self.retries = retries
+        self.due = due  # the later of sent and ETA; None where unknown
+        self.due_there = 0.0  # the later of received and ETA, on the worker's clock
+        self.sent_seen = due is not None
+        self.seen_at = now  # elapsed seconds of the latest event
+        self.started_at = 0.0
+        self.state = State.SENT
+        self.worker: Worker | None = None  # where it runs, or was last received
+        self.others: list[Worker] | None = None  # where earlier starts of it may still run
+        self.received_again = False  # while started
+        self.starts = 0
+        self.ends = 0
+        self.unended = 0  # runs that were closed without an end, which may still come
+        self.previous: Attempt | None = None  # the attempt before, while it has not ended
+
+    @property
+    def is_open(self) -> bool:
+        """Whether no end of it is known."""
+        return self.state is not State.ENDED
+
+    def runs_on(self, worker: Worker) -> bool:
+        """Whether it was started on that worker and has not ended there."""
+        return self.state is State.STARTED and (
+            worker is self.worker or (self.others is not None and worker in self.others)
+        )

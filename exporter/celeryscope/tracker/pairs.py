@@ -1,0 +1,187 @@
+"""The series of one (task, queue): label sets resolved once, cells kept for every event that follows."""
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from celeryscope.metrics import catalog
+from celeryscope.metrics.catalog import OTHER, OVERFLOW, UNKNOWN
+from celeryscope.metrics.store import Cell, HistogramCell, Store
+
+MAX_LABEL_LENGTH = 200  # characters
+MAX_EXCEPTION_CLASSES = 20  # per (task, queue)
+MAX_LIMITERS = 50
+#: What a pair that only succeeds in the end costs, in samples: the room that must be free for a new one.
+PAIR_SAMPLES = 60
+
+SENT, RECEIVED, SCHEDULED, STARTED = range(4)  # indices into Pair.in_flight, in the order of IN_FLIGHT_STATES
+
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+_LIFECYCLE = (
+    catalog.TASK_SENT, catalog.TASK_RECEIVED, catalog.TASK_STARTED, catalog.TASK_SUCCEEDED, catalog.TASK_FAILED,
+    catalog.TASK_RETRIED, catalog.TASK_CANCELLED, catalog.TASK_REDELIVERED, catalog.TASK_ORPHANED,
+    catalog.TASK_WAIT_UNKNOWN,
+)  # fmt: skip
+
+
+def clean_label(text: str) -> str:
+    """Return a label value without control characters and of bounded length."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text[:MAX_LABEL_LENGTH])
+
+
+class Pair:
+    """All series of one task in one queue. They appear together at 0; histograms with their first observation."""
+
+    __slots__ = (
+        "_buckets", "_exceptions", "_store", "activity", "active_at", "cancelled", "failed", "in_flight", "labels",
+        "last_sent", "last_succeeded", "orphaned", "received", "redelivered", "rejected", "retried", "revoked",
+        "runtime", "sent", "started", "succeeded", "wait", "wait_unknown",
+    )  # fmt: skip
+
+    def __init__(self, store: Store, labels: tuple[str, str], buckets: Mapping[str, tuple[float, ...]]) -> None:
+        self._store = store
+        self._buckets = buckets
+        self.labels: Final = labels
+        (
+            self.sent, self.received, self.started, self.succeeded, self.failed, self.retried, self.cancelled,
+            self.redelivered, self.orphaned, self.wait_unknown,
+        ) = (store.cell(spec, labels) for spec in _LIFECYCLE)  # fmt: skip
+        self.rejected = {
+            value: store.cell(catalog.TASK_REJECTED, (*labels, value)) for value in catalog.REQUEUE_VALUES
+        }
+        self.revoked = {
+            reason: store.cell(catalog.TASK_REVOKED, (*labels, reason)) for reason in catalog.REVOKED_REASONS
+        }
+        self.in_flight = [
+            store.cell(catalog.TASKS_IN_FLIGHT, (*labels, state)) for state in catalog.IN_FLIGHT_STATES
+        ]
+        self.last_sent: Cell | None = None
+        self.last_succeeded: Cell | None = None
+        self.wait: HistogramCell | None = None
+        self.runtime: dict[str, HistogramCell] = {}
+        self._exceptions: dict[tuple[str, str], Cell] = {}
+        #: What the lifecycle counters added up to when the pair was last looked at, and when that last changed.
+        self.activity = -1.0
+        self.active_at = 0.0
+
+    def saw_sent(self, timestamp: float) -> None:
+        """Remember the latest time of publication."""
+        cell = self.last_sent
+        if cell is None:
+            cell = self.last_sent = self._store.cell(catalog.TASK_LAST_SENT, self.labels)
+        if timestamp > cell.value:
+            cell.value = timestamp
+
+    def saw_success(self, timestamp: float) -> None:
+        """Remember the latest success."""
+        cell = self.last_succeeded
+        if cell is None:
+            cell = self.last_succeeded = self._store.cell(catalog.TASK_LAST_SUCCEEDED, self.labels)
+        if timestamp > cell.value:
+            cell.value = timestamp
+
+    def saw_wait(self, seconds: float) -> None:
+        """Count the wait of a task that was started."""
+        histogram = self.wait
+        if histogram is None:
+            histogram = self.wait = self._store.histogram(catalog.TASK_WAIT, self.labels, self._buckets["wait"])
+        histogram.observe(seconds)
+
+    def saw_prefetch(self, seconds: float) -> None:
+        """Count the time that a due task lay in a worker before it was started."""
+        self._store.histogram(catalog.TASK_PREFETCH, self.labels, self._buckets["wait"]).observe(seconds)
+
+    def saw_runtime(self, outcome: str, seconds: float, task_id: str, timestamp: float) -> None:
+        """Count the runtime of an attempt that ended."""
+        histogram = self.runtime.get(outcome)
+        if histogram is None:
+            histogram = self.runtime[outcome] = self._store.histogram(
+                catalog.TASK_RUNTIME, (*self.labels, outcome), self._buckets["runtime"]
+            )
+        histogram.observe_with_exemplar(seconds, task_id, timestamp)
+
+    def saw_exception(self, name: str, outcome: str, task_id: str, timestamp: float) -> None:
+        """Count an exception by class; classes beyond the bound are `other`."""
+        cell = self._exceptions.get((name, outcome))
+        if cell is None:
+            known = {known_name for known_name, _ in self._exceptions}
+            if name not in known and len(known) >= MAX_EXCEPTION_CLASSES:
+                name = OTHER
+            cell = self._store.cell(catalog.TASK_EXCEPTIONS, (*self.labels, clean_label(name), outcome))
+            self._exceptions[name, outcome] = cell
+        cell.value += 1
+        cell.exemplar = (task_id, 1.0, timestamp)
+
+    def total(self) -> float:
+        """What the lifecycle counters add up to: it moves with every event of the pair."""
+        counters = (
+            self.sent, self.received, self.started, self.succeeded, self.failed, self.retried, self.cancelled,
+            *self.rejected.values(), *self.revoked.values(),
+        )  # fmt: skip
+        return sum(counter.value for counter in counters)
+
+    def is_idle(self) -> bool:
+        """Whether no task of the pair is tracked."""
+        return not any(state.value for state in self.in_flight)
+
+
+class Pairs:
+    """Every pair, by its labels; what finds no room in the series budget shares one."""
+
+    def __init__(self, store: Store, buckets: Mapping[str, tuple[float, ...]]) -> None:
+        self._store = store
+        self._buckets = buckets
+        self._pairs: dict[tuple[str, str], Pair] = {}
+        self._overflow: Pair | None = None
+        self._folded: set[int] = set()
+        self._limiters: set[str] = set()
+
+    def get(self, task: str | None, queue: str | None) -> Pair:
+        """Return the pair of a task in a queue as events name them; None is `unknown`."""
+        key = (task or UNKNOWN, queue or UNKNOWN)
+        pair = self._pairs.get(key)
+        return pair if pair is not None else self._new(key)
+
+    def limiter(self, name: str) -> str:
+        """Return the label of a limiter: its name, or `other` where too many are known."""
+        name = clean_label(name)
+        if name not in self._limiters:
+            if len(self._limiters) >= MAX_LIMITERS:
+                return OTHER
+            self._limiters.add(name)
+        return name
+
+    def forget_idle(self, now: float, retention: float) -> None:
+        """Forget pairs that moved no counter for `retention` seconds and have no task in flight."""
+        for key, pair in list(self._pairs.items()):
+            total = pair.total()
+            if total != pair.activity or not pair.is_idle():
+                pair.activity, pair.active_at = total, now
+            elif now - pair.active_at >= retention:
+                del self._pairs[key]
+                self._store.purge({"task": key[0], "queue": key[1]})
+
+    def _new(self, raw: tuple[str, str]) -> Pair:
+        # Names are cleaned each time they differ from their label: a cache of raw names would have no bound.
+        key = (clean_label(raw[0]), clean_label(raw[1]))
+        pair = self._pairs.get(key)
+        if len(raw[0]) > MAX_LABEL_LENGTH or len(raw[1]) > MAX_LABEL_LENGTH:
+            self._store.increment(catalog.EXPORTER_INVALID_EVENTS, ("name_cut",))
+        if pair is None:
+            # A tenth of the budget stays for the histograms and exception classes of pairs that are known already.
+            if not self._store.has_room(PAIR_SAMPLES + self._store.series_limit // 10):
+                return self._fold(key)
+            pair = self._pairs[key] = Pair(self._store, key, self._buckets)
+        return pair
+
+    def _fold(self, key: tuple[str, str]) -> Pair:
+        if self._overflow is None:
+            self._overflow = Pair(self._store, (OVERFLOW, OVERFLOW), self._buckets)
+        if hash(key) not in self._folded:
+            if len(self._folded) >= self._store.series_limit:
+                self._folded.clear()
+            self._folded.add(hash(key))
+            for spec in _LIFECYCLE:
+                self._store.increment(catalog.EXPORTER_SERIES_DROPPED, (spec.name,))
+        return self._overflow

