@@ -8,6 +8,7 @@ import threading
 import uuid
 from collections.abc import Callable, Sequence
 
+from celeryscope.advice import advice
 from celeryscope.clock import Clock
 from celeryscope.errors import InvalidEvent, StreamError
 from celeryscope.events import Decoded, EventDecoder
@@ -21,6 +22,8 @@ from celeryscope.tracker import Tracker
 
 READ_TIMEOUT = 0.25  # seconds: how long a quiet stream keeps what was held back waiting
 TICK_INTERVAL = 0.25  # seconds
+ADVICE_INTERVAL = 10.0  # seconds
+MOST_ADVICE = 20  # lines in the life of a process: names of workers come and go
 POLL_CHECK_INTERVAL = 1.0  # seconds between two looks whether a worker has appeared that was not asked yet
 
 logger = logging.getLogger(__name__)
@@ -180,6 +183,25 @@ class WorkerPolls:
             self.attempted.set()
 
 
+class Adviser:
+    """Logs what a person should change, each line once."""
+
+    def __init__(self, tracker: Tracker, store: Store, clock: Clock) -> None:
+        self._tracker = tracker
+        self._store = store
+        self._clock = clock
+        self._said: set[str] = set()
+
+    def look(self) -> None:
+        """Say what has not been said."""
+        with self._store.lock:
+            facts = self._tracker.facts(self._clock.now())
+        for line in advice(facts):
+            if line not in self._said and len(self._said) < MOST_ADVICE:
+                self._said.add(line)
+                logger.warning("%s", line)
+
+
 class Monitor:
     """Watches one broker from `start` to `stop`."""
 
@@ -204,6 +226,7 @@ class Monitor:
         start("celeryscope-tick", periodic(TICK_INTERVAL, 0.0, self._tick))
         start("celeryscope-stream", self._listener, interrupt=self._close)
         start("celeryscope-canary", self._canary)
+        start("celeryscope-advice", periodic(ADVICE_INTERVAL, 0.1, Adviser(self._tracker, self.store, self._clock).look))
         start("celeryscope-poll-workers", periodic(POLL_CHECK_INTERVAL, 0.1, self._polls.poll_if_due))
 
     def stop(self, timeout: float) -> list[str]:

@@ -70,6 +70,7 @@ class WorkersPoller:
         self._timeout = timeout
         self._describe = describe
         self._connection: Any = None
+        self._mailbox: Any = None  # bound to the connection; a new one would have a new reply queue
         self._discovered = False
 
     def poll(self) -> list[WorkerReading]:
@@ -105,6 +106,7 @@ class WorkersPoller:
             connection.ensure_connection(
                 max_retries=retries, interval_start=0, interval_step=0, interval_max=0
             )
+            self._mailbox = self._app.control.mailbox(connection)
             return self._ask(connection, destination)
         except self._errors(self._connection) as error:
             self.close()
@@ -112,7 +114,7 @@ class WorkersPoller:
 
     def _ask(self, connection: Any, destination: list[str] | None) -> Replies:
         """Send every command; collect the replies until all have come, or until the timeout."""
-        mailbox: Any = self._app.control.mailbox(connection)
+        mailbox = self._mailbox
         channel: Any = connection.default_channel
         queue = mailbox.get_reply_queue()
         collector = Collector(destination)

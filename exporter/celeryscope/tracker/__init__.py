@@ -7,6 +7,7 @@ to the same numbers. Its caller holds the store's lock.
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from celeryscope.advice import Facts
 from celeryscope.clock import Moment
 from celeryscope.errors import InvalidEvent
 from celeryscope.events import (
@@ -130,6 +131,18 @@ class Tracker:
     def worker_system(self, name: str) -> str | None:
         """Return the operating system that a worker says it runs on."""
         return self._workers.system(name)
+
+    def facts(self, now: Moment) -> Facts:
+        """Return what advice to a person rests on."""
+        since = self.hearing.since
+        sent, started = self._pairs.totals()
+        return Facts(
+            listening_seconds=0.0 if since is None else now.elapsed - since,
+            workers_up=self._workers.names(),
+            workers_without_events=self._workers.names(without_events=True),
+            tasks_sent=sent,
+            tasks_started=started,
+        )
 
     def _sign_of_life(self, event: WorkerEvent, now: Moment) -> None:
         disorder = self._workers.sign_of_life(event, now)

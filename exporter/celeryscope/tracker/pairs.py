@@ -152,6 +152,11 @@ class Pairs:
             self._limiters.add(name)
         return name
 
+    def totals(self) -> tuple[float, float]:
+        """Return how many tasks were sent and how many were started, of all pairs."""
+        pairs = self._pairs.values()
+        return sum(pair.sent.value for pair in pairs), sum(pair.started.value for pair in pairs)
+
     def forget_idle(self, now: float, retention: float) -> None:
         """Forget pairs that moved no counter for `retention` seconds and have no task in flight."""
         for key, pair in list(self._pairs.items()):

@@ -187,6 +187,14 @@ class Workers:
             if worker.up and not (worker.solo and now - worker.heard_at > 2 * worker.frequency)
         ]
 
+    def names(self, *, without_events: bool = False) -> tuple[str, ...]:
+        """Return the node names of the workers that are up, or of those among them that send no task events."""
+        return tuple(
+            worker.name
+            for worker in self._workers.values()
+            if worker.up and (worker.events_enabled is False or not without_events)
+        )
+
     def system(self, name: str) -> str | None:
         """Return the operating system that a worker says it runs on."""
         worker = self._workers.get(name)
