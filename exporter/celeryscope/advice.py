@@ -27,7 +27,8 @@ def advice(facts: Facts) -> list[str]:
         )
     if mute:
         names = ", ".join(mute[:MOST_NAMES]) + (", ..." if len(mute) > MOST_NAMES else "")
-        who = f"{up} workers up, none sends" if len(mute) == up > 1 else f"{len(mute)} of {up} workers ({names}) send no"
+        some = f"{len(mute)} of {up} workers ({names}) send no"
+        who = f"{up} workers up, none sends" if len(mute) == up > 1 else some
         found.append(f"{who} task events: start them with -E, or set worker_send_task_events = True")
     if facts.tasks_started >= ENOUGH_STARTS and not facts.tasks_sent:
         found.append(

@@ -17,7 +17,7 @@ from celeryscope.metrics.catalog import ALL
 from celeryscope.metrics.collector import expose, registry
 from celeryscope.metrics.health import ExporterHealth
 from celeryscope.metrics.store import Store
-from celeryscope.monitor import CanaryRounds, Listener, Monitor, WorkerPolls
+from celeryscope.monitor import CanaryRounds, Core, Listener, Monitor, WorkerPolls
 from celeryscope.pages import HEALTH_PATHS, Site
 from celeryscope.pollers.workers import WorkersPoller
 from celeryscope.stream.canary import Canary
@@ -67,7 +67,8 @@ def build(config: Config, app: celery.Celery, clock: Clock) -> Monitor:
     stream = RedisStream(
         connect, exchange, max_message_bytes=config.max_message_bytes, clock=clock, describe=broker.describe
     )
-    listener = Listener(stream, EventDecoder(config.accept_content), tracker, store, health, clock)
+    core = Core(store, tracker, health, clock)
+    listener = Listener(core, stream, EventDecoder(config.accept_content))
     canary = Canary(connect, exchange, describe=broker.describe)
     poller = WorkersPoller(
         app,
@@ -77,13 +78,10 @@ def build(config: Config, app: celery.Celery, clock: Clock) -> Monitor:
         describe=broker.describe,
     )
     return Monitor(
-        store=store,
-        tracker=tracker,
-        listener=listener,
-        canary=CanaryRounds(canary, config.canary_interval, listener, tracker, store, health, clock),
-        polls=WorkerPolls(poller, config.workers_poll_interval, tracker, store, health, clock),
-        clock=clock,
-        close=stream.close,
+        core,
+        listener,
+        CanaryRounds(core, canary, config.canary_interval, listener),
+        WorkerPolls(core, poller, config.workers_poll_interval),
     )
 
 

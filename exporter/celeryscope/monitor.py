@@ -6,7 +6,8 @@ One process runs one monitor today; nothing in here knows that.
 import logging
 import threading
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from celeryscope.advice import advice
 from celeryscope.clock import Clock
@@ -29,18 +30,23 @@ POLL_CHECK_INTERVAL = 1.0  # seconds between two looks whether a worker has appe
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Core:
+    """What every loop of a monitor works on. Whoever touches the tracker holds the store's lock."""
+
+    store: Store
+    tracker: Tracker
+    health: ExporterHealth
+    clock: Clock
+
+
 class Listener:
     """Reads the stream into the tracker, from connection to loss."""
 
-    def __init__(
-        self, stream: Stream, decoder: EventDecoder, tracker: Tracker, store: Store, health: ExporterHealth, clock: Clock
-    ) -> None:
+    def __init__(self, core: Core, stream: Stream, decoder: EventDecoder) -> None:
+        self._core = core
         self._stream = stream
         self._decoder = decoder
-        self._tracker = tracker
-        self._store = store
-        self._health = health
-        self._clock = clock
         self.connected = threading.Event()
         self.opened = 0  # times that the stream was opened
         self.attempted = threading.Event()  # the first attempt to connect is over, whatever came of it
@@ -53,10 +59,14 @@ class Listener:
                 self.take(self._stream.read(READ_TIMEOUT))
                 self._check_deafness()
         except StreamError:
-            self._health.broker("stream", works=False)
+            self._core.health.broker("stream", works=False)
             raise
         finally:
             self._close()
+
+    def interrupt(self) -> None:
+        """Make a read that is under way return."""
+        self._stream.close()
 
     def take(self, messages: Sequence[Received]) -> None:
         """Decode messages and hand their events to the tracker, as one batch."""
@@ -69,18 +79,18 @@ class Listener:
                 events.append(message)
             else:
                 events += decode(message.body, message.content_type)
-        with self._store.lock:
-            self._tracker.handle(events, self._clock.now())
+        with self._core.store.lock:
+            self._core.tracker.handle(events, self._core.clock.now())
 
     def _open(self) -> None:
         try:
             self._stream.connect()
         finally:
             self.attempted.set()
-        with self._store.lock:
-            self._tracker.hearing.opened(self._clock.now().elapsed)
-        self._health.stream_opened()
-        self._health.broker("stream", works=True)
+        with self._core.store.lock:
+            self._core.tracker.hearing.opened(self._core.clock.now().elapsed)
+        self._core.health.stream_opened()
+        self._core.health.broker("stream", works=True)
         self.opened += 1
         self.connected.set()
         logger.info("listening to events")
@@ -88,39 +98,33 @@ class Listener:
     def _close(self) -> None:
         self.connected.clear()
         self._stream.close()
-        with self._store.lock:
-            self._tracker.hearing.lost(self._clock.now().elapsed)
-        self._health.stream_lost()
+        with self._core.store.lock:
+            self._core.tracker.hearing.lost(self._core.clock.now().elapsed)
+        self._core.health.stream_lost()
 
     def _check_deafness(self) -> None:
-        if self._tracker.hearing.has_missed(self._clock.now().elapsed):
+        if self._core.tracker.hearing.has_missed(self._core.clock.now().elapsed):
             raise StreamError("connected, but none of the events that were sent as a test came back: subscribing again")
 
 
 class CanaryRounds:
     """Sends a canary as soon as the stream is open, and then at every interval."""
 
-    def __init__(
-        self, canary: Canary, interval: float, listener: Listener, tracker: Tracker, store: Store,
-        health: ExporterHealth, clock: Clock,
-    ) -> None:  # fmt: skip
+    def __init__(self, core: Core, canary: Canary, interval: float, listener: Listener) -> None:
         """`interval` is in seconds."""
+        self._core = core
         self._canary = canary
         self._interval = interval
         self._listener = listener
-        self._tracker = tracker
-        self._store = store
-        self._health = health
-        self._clock = clock
 
     def run(self, stop: threading.Event) -> None:
         """Send canaries until told to stop; raise StreamError where the broker does not take them."""
         opened, next_at = 0, 0.0
         try:
             self._canary.connect()
-            self._health.broker("canary", works=True)
+            self._core.health.broker("canary", works=True)
             while not stop.is_set():
-                now = self._clock.now().elapsed
+                now = self._core.clock.now().elapsed
                 if self._listener.connected.is_set() and (now >= next_at or opened != self._listener.opened):
                     if opened not in (0, self._listener.opened):
                         self._canary.connect()  # what cost the stream its connection has hardly spared this one
@@ -128,19 +132,19 @@ class CanaryRounds:
                     self._send()
                 stop.wait(TICK_INTERVAL)
         except StreamError:
-            self._health.broker("canary", works=False)
+            self._core.health.broker("canary", works=False)
             raise
         finally:
             self._canary.close()
 
     def _send(self) -> None:
-        hearing, identity, now = self._tracker.hearing, uuid.uuid4().hex, self._clock.now()
-        with self._store.lock:
+        hearing, identity, now = self._core.tracker.hearing, uuid.uuid4().hex, self._core.clock.now()
+        with self._core.store.lock:
             hearing.canary_sent(identity, now.elapsed)
         try:
             self._canary.send(identity, now.wall)
         except StreamError:
-            with self._store.lock:
+            with self._core.store.lock:
                 hearing.canary_failed(identity)
             raise
 
@@ -148,25 +152,20 @@ class CanaryRounds:
 class WorkerPolls:
     """Asks the workers at every interval, and a worker that appears at once."""
 
-    def __init__(
-        self, poller: WorkersPoller, interval: float, tracker: Tracker, store: Store, health: ExporterHealth, clock: Clock
-    ) -> None:
+    def __init__(self, core: Core, poller: WorkersPoller, interval: float) -> None:
         """`interval` is in seconds."""
+        self._core = core
         self._poller = poller
         self._interval = interval
-        self._tracker = tracker
-        self._store = store
-        self._health = health
-        self._clock = clock
         self._polled_at: float | None = None
         self._asked: frozenset[str] = frozenset()
         self.attempted = threading.Event()
 
     def poll_if_due(self) -> None:
-        """Poll where the interval is over or a worker has appeared; raise PollError where the broker does not take part."""
-        now = self._clock.now()
-        with self._store.lock:
-            workers = frozenset(self._tracker.askable_workers(now))
+        """Poll where the interval is over or a worker has appeared; raise PollError where the broker fails."""
+        now = self._core.clock.now()
+        with self._core.store.lock:
+            workers = frozenset(self._core.tracker.askable_workers(now))
         overdue = self._polled_at is None or now.elapsed - self._polled_at >= self._interval
         if not overdue and workers <= self._asked:
             return
@@ -174,28 +173,26 @@ class WorkerPolls:
         succeeded = False
         try:
             readings = self._poller.poll()
-            with self._store.lock:
-                self._tracker.apply(readings, self._clock.now())
+            with self._core.store.lock:
+                self._core.tracker.apply(readings, self._core.clock.now())
             succeeded = True
         finally:
-            self._health.broker("workers", works=succeeded)
-            self._health.polled("workers", succeeded, self._clock.now().elapsed - now.elapsed)
+            self._core.health.broker("workers", works=succeeded)
+            self._core.health.polled("workers", succeeded, self._core.clock.now().elapsed - now.elapsed)
             self.attempted.set()
 
 
 class Adviser:
     """Logs what a person should change, each line once."""
 
-    def __init__(self, tracker: Tracker, store: Store, clock: Clock) -> None:
-        self._tracker = tracker
-        self._store = store
-        self._clock = clock
+    def __init__(self, core: Core) -> None:
+        self._core = core
         self._said: set[str] = set()
 
     def look(self) -> None:
         """Say what has not been said."""
-        with self._store.lock:
-            facts = self._tracker.facts(self._clock.now())
+        with self._core.store.lock:
+            facts = self._core.tracker.facts(self._core.clock.now())
         for line in advice(facts):
             if line not in self._said and len(self._said) < MOST_ADVICE:
                 self._said.add(line)
@@ -205,28 +202,26 @@ class Adviser:
 class Monitor:
     """Watches one broker from `start` to `stop`."""
 
-    def __init__(
-        self, *, store: Store, tracker: Tracker, listener: Listener, canary: CanaryRounds, polls: WorkerPolls,
-        clock: Clock, close: Callable[[], None],
-    ) -> None:  # fmt: skip
-        """`close` makes a read of the stream that is under way return."""
-        self.store = store
-        self._tracker = tracker
+    def __init__(self, core: Core, listener: Listener, canary: CanaryRounds, polls: WorkerPolls) -> None:
+        self._core = core
         self._listener = listener
         self._canary = canary
         self._polls = polls
-        self._clock = clock
-        self._close = close
-        self._supervisor = Supervisor(clock=clock)
-        store.before_snapshot.append(lambda: tracker.refresh(clock.now()))
+        self._supervisor = Supervisor(clock=core.clock)
+        core.store.before_snapshot.append(lambda: core.tracker.refresh(core.clock.now()))
+
+    @property
+    def store(self) -> Store:
+        """All series of this broker."""
+        return self._core.store
 
     def start(self) -> None:
         """Start all threads."""
         start = self._supervisor.start
         start("celeryscope-tick", periodic(TICK_INTERVAL, 0.0, self._tick))
-        start("celeryscope-stream", self._listener, interrupt=self._close)
+        start("celeryscope-stream", self._listener, interrupt=self._listener.interrupt)
         start("celeryscope-canary", self._canary)
-        start("celeryscope-advice", periodic(ADVICE_INTERVAL, 0.1, Adviser(self._tracker, self.store, self._clock).look))
+        start("celeryscope-advice", periodic(ADVICE_INTERVAL, 0.1, Adviser(self._core).look))
         start("celeryscope-poll-workers", periodic(POLL_CHECK_INTERVAL, 0.1, self._polls.poll_if_due))
 
     def stop(self, timeout: float) -> list[str]:
@@ -239,6 +234,4 @@ class Monitor:
 
     def _tick(self) -> None:
         with self.store.lock:
-            self._tracker.tick(self._clock.now())
-
-
+            self._core.tracker.tick(self._core.clock.now())

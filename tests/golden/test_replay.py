@@ -1,7 +1,7 @@
 """A stream recorded from real workers goes through decode, tracker, store and exposition to a golden text.
 
-No broker, thread, clock or sleep: the moments are those of the recording. After a change on purpose, write the golden text
-anew and read its difference:
+No broker, thread, clock or sleep: the moments are those of the recording. After a change on purpose, write the golden
+text anew and read its difference:
 
     PYTHONPATH=exporter:tests python -m golden.test_replay
 """

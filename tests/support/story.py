@@ -42,7 +42,15 @@ class Story:
     def event(self, kind: str, *, hostname: str = WORKER, at: float | None = None, **fields: Any) -> dict[str, Any]:
         """Return an event; `at` is the sender's clock in seconds since the story began, the present by default."""
         timestamp = EPOCH + (self.seconds if at is None else at)
-        return {"hostname": hostname, "utcoffset": 0, "pid": 1, "clock": 1, **fields, "timestamp": timestamp, "type": kind}
+        return {
+            "hostname": hostname,
+            "utcoffset": 0,
+            "pid": 1,
+            "clock": 1,
+            **fields,
+            "timestamp": timestamp,
+            "type": kind,
+        }
 
     def deliver(self, *events: dict[str, Any]) -> None:
         """Deliver events in one message."""
@@ -66,7 +74,9 @@ class Story:
         """A task returns."""
         self.deliver(self.event("task-succeeded", uuid=uuid, result="None", runtime=runtime, **fields))
 
-    def failed(self, uuid: str, exception: str = "ValueError('x')", traceback: str | None = None, **fields: Any) -> None:
+    def failed(
+        self, uuid: str, exception: str = "ValueError('x')", traceback: str | None = None, **fields: Any
+    ) -> None:
         """A task fails."""
         self.deliver(self.event("task-failed", uuid=uuid, exception=exception, traceback=traceback, **fields))
 

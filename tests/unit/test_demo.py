@@ -1,4 +1,4 @@
-"""The demo's own reckoning: which broker it takes, what it makes of an exposition, how it writes that down."""
+"""The demo's own reckoning: which broker it takes, what it makes of an exposition, how it writes it down."""
 
 import io
 import itertools
@@ -312,4 +312,3 @@ class TestChildren:
 
     def test_the_guardian_knows_what_runs(self) -> None:
         assert guardian.read(["+10\n", "+20\n", "+30\n", "-20\n", "-99\n"]) == [10, 30]
-

@@ -27,7 +27,9 @@ from celeryscope.events import (
 STARTED = {"type": "task-started", "uuid": "a", "timestamp": 1_700_000_000.5, "hostname": "celery@one", "pid": 7}
 
 
-def decode(body: bytes | Any, content_type: str = "application/json", accept: tuple[str, ...] = ("json",)) -> list[Decoded]:
+def decode(
+    body: bytes | Any, content_type: str = "application/json", accept: tuple[str, ...] = ("json",)
+) -> list[Decoded]:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     return list(EventDecoder(accept).decode(raw, content_type))
 
@@ -69,7 +71,9 @@ def test_the_reply_to_a_remote_heartbeat_has_no_counts() -> None:
 
 
 def test_an_unknown_type_is_kept_by_its_name_whatever_else_it_carries() -> None:
-    assert decode({"type": "task-progress", "uuid": 5, "timestamp": "soon", "name": {}}) == [CustomEvent("task-progress")]
+    assert decode({"type": "task-progress", "uuid": 5, "timestamp": "soon", "name": {}}) == [
+        CustomEvent("task-progress")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -112,7 +116,10 @@ def test_a_number_of_thousands_of_digits_is_one_too() -> None:
 
 
 def test_a_byte_that_is_no_utf8_spoils_its_string_alone() -> None:
-    body = b'[{"type":"task-sent","timestamp":1,"hostname":"h","uuid":"a","name":"caf\xe9"},' + json.dumps(STARTED).encode()
+    body = (
+        b'[{"type":"task-sent","timestamp":1,"hostname":"h","uuid":"a","name":"caf\xe9"},'
+        + json.dumps(STARTED).encode()
+    )
     sent, started = decode(body + b"]")
     assert isinstance(sent, TaskSent)
     assert sent.name == "caf\N{REPLACEMENT CHARACTER}"
@@ -185,7 +192,12 @@ def test_the_class_of_a_retrys_cause(exception: str | None, name: str) -> None:
 
 @pytest.mark.parametrize(
     ("exception", "task"),
-    [("NotRegistered('app.gone')", "app.gone"), ('NotRegistered("it\'s")', "it's"), ("KeyError('x')", None), (None, None)],
+    [
+        ("NotRegistered('app.gone')", "app.gone"),
+        ('NotRegistered("it\'s")', "it's"),
+        ("KeyError('x')", None),
+        (None, None),
+    ],
 )
 def test_the_name_of_a_task_that_is_not_registered(exception: str | None, task: str | None) -> None:
     assert unregistered_task(exception) == task

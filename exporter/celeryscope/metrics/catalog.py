@@ -243,7 +243,9 @@ EXPORTER_EVICTED = _counter(
     "Tasks forgotten before an end was seen: capacity, ttl, no_end (the worker no longer runs it).",
     ("reason",),
 )
-EXPORTER_SERIES = _gauge("celery_exporter_series", "Samples that the next scrape shows of all metrics but process ones.")
+EXPORTER_SERIES = _gauge(
+    "celery_exporter_series", "Samples that the next scrape shows of all metrics but process ones."
+)
 EXPORTER_SERIES_DROPPED = _counter(
     "celery_exporter_series_dropped_total",
     "Times that a series found no room in the budget: counters and histograms fold into __overflow__, gauges are left out.",
@@ -255,7 +257,9 @@ EXPORTER_POLL_LAST_SUCCESS = _gauge(
     "celery_exporter_poll_last_success_timestamp_seconds", "When the poller last succeeded.", ("poller",)
 )
 EXPORTER_BUILD_INFO = _gauge(
-    "celery_exporter_build_info", "Versions of the exporter and of what it is built on.", ("version", "python", "celery")
+    "celery_exporter_build_info",
+    "Versions of the exporter and of what it is built on.",
+    ("version", "python", "celery"),
 )
 
 ALL: tuple[Spec, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Spec))

@@ -55,7 +55,14 @@ class Tracker:
         self._pairs = Pairs(store, {"runtime": settings.runtime_buckets, "wait": settings.wait_buckets})
         self._table = TaskTable(store, settings, self._disorder)
         self._workers = Workers(store, self.hearing, settings, self._table.abandon, self._table.close_unended)
-        self._tasks = Tasks(store, self._pairs, self._table, self._workers, settings, self._disorder)
+        self._tasks = Tasks(
+            store,
+            pairs=self._pairs,
+            table=self._table,
+            workers=self._workers,
+            settings=settings,
+            disorder=self._disorder,
+        )
         self._throttles: list[tuple[float, TaskRateLimited]] = []
         self._custom_types: dict[str, Cell] = {}
         self._cleaned_at: float | None = None

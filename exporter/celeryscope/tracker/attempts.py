@@ -1,8 +1,8 @@
 """One attempt of a task, and the table of what an event makes of it.
 
-An attempt is (uuid, retries). It is *sent* until a worker takes it, *scheduled* while its ETA is ahead, *received* while
-it waits in the worker for a free slot, *started* while it runs, and *ended* for a minute more, so that what comes twice or
-late is told apart from what is new.
+An attempt is (uuid, retries). It is *sent* until a worker takes it, *scheduled* while its ETA is ahead, *received*
+while it waits in the worker for a free slot, *started* while it runs, and *ended* for a minute more, so that what comes
+twice or late is told apart from what is new.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Attempt:
         "sent_seen", "started_at", "starts", "state", "unended", "uuid", "worker",
     )  # fmt: skip
 
-    def __init__(self, uuid: str, pair: Pair, name: str | None, retries: int, due: float | None, now: float) -> None:
+    def __init__(self, uuid: str, pair: Pair, *, name: str | None, retries: int, due: float | None, now: float) -> None:
         self.uuid = uuid
         self.pair = pair
         self.name = name  # as task-received says it, which is the shadow's where there is one

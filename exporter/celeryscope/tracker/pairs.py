@@ -47,15 +47,11 @@ class Pair:
             self.sent, self.received, self.started, self.succeeded, self.failed, self.retried, self.cancelled,
             self.redelivered, self.orphaned, self.wait_unknown,
         ) = (store.cell(spec, labels) for spec in _LIFECYCLE)  # fmt: skip
-        self.rejected = {
-            value: store.cell(catalog.TASK_REJECTED, (*labels, value)) for value in catalog.REQUEUE_VALUES
-        }
+        self.rejected = {value: store.cell(catalog.TASK_REJECTED, (*labels, value)) for value in catalog.REQUEUE_VALUES}
         self.revoked = {
             reason: store.cell(catalog.TASK_REVOKED, (*labels, reason)) for reason in catalog.REVOKED_REASONS
         }
-        self.in_flight = [
-            store.cell(catalog.TASKS_IN_FLIGHT, (*labels, state)) for state in catalog.IN_FLIGHT_STATES
-        ]
+        self.in_flight = [store.cell(catalog.TASKS_IN_FLIGHT, (*labels, state)) for state in catalog.IN_FLIGHT_STATES]
         self.last_sent: Cell | None = None
         self.last_succeeded: Cell | None = None
         self.wait: HistogramCell | None = None

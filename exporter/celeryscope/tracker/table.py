@@ -1,7 +1,7 @@
 """All tasks in flight, and those that ended within the last minute: begun, moved, closed, cut where a bound is reached.
 
-Two tiers: what was published and not yet taken by a worker is kept compactly, since a deep backlog is when waits matter;
-the rest are attempts.
+Two tiers: what was published and not yet taken by a worker is kept compactly, since a deep backlog is when waits
+matter; the rest are attempts.
 """
 
 from __future__ import annotations
@@ -99,11 +99,13 @@ class TaskTable:
         del self.sent[uuid]
         pair, due, retries = sent
         pair.in_flight[SENT].value -= 1
-        return self.begin(uuid, pair, name, retries, due, now)
+        return self.begin(uuid, pair, name=name, retries=retries, due=due, now=now)
 
-    def begin(self, uuid: str, pair: Pair, name: str | None, retries: int, due: float | None, now: float) -> Attempt:
+    def begin(
+        self, uuid: str, pair: Pair, *, name: str | None, retries: int, now: float, due: float | None = None
+    ) -> Attempt:
         """Make a new attempt; the one before of the same life stays open until its retry is told."""
-        attempt = Attempt(uuid, pair, name, retries, due, now)
+        attempt = Attempt(uuid, pair, name=name, retries=retries, due=due, now=now)
         earlier = self.attempts.pop(uuid, None)
         if earlier is not None:
             if earlier.previous is not None:

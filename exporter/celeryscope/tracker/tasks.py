@@ -1,7 +1,7 @@
 """The lives of tasks: which attempt an event belongs to, and what it moves.
 
 An event names an uuid and hardly more, while a task is retried, replaced, shadowed and delivered twice under the same
-uuid, and events of different processes overtake each other. Every event is counted once, under the labels of its attempt.
+uuid, and events of different processes overtake each other. Every event counts once, under the labels of its attempt.
 """
 
 from __future__ import annotations
@@ -63,9 +63,15 @@ class Tasks:
     """Takes the events of tasks, by way of the table of those that are known."""
 
     def __init__(
-        self, store: Store, pairs: Pairs, table: TaskTable, workers: Workers, settings: TrackerSettings,
+        self,
+        store: Store,
+        *,
+        pairs: Pairs,
+        table: TaskTable,
+        workers: Workers,
+        settings: TrackerSettings,
         disorder: Callable[[str], None],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._store = store
         self._pairs = pairs
         self._table = table
@@ -273,10 +279,11 @@ class Tasks:
         if sent is not None and sent[2] < retries:
             task = sent[0].labels[0]
             self._table.drop_sent(uuid, None)  # a later attempt was received, so that one was too
-        return self._table.begin(uuid, self._pairs.get(task, queue), event.name, retries, None, now.elapsed)
+        pair = self._pairs.get(task, queue)
+        return self._table.begin(uuid, pair, name=event.name, retries=retries, now=now.elapsed)
 
     def _begin_unknown(self, uuid: str, task: str | None, worker: Worker, now: Moment) -> Attempt:
-        return self._table.begin(uuid, self._pairs.get(task, worker.only_queue), None, 0, None, now.elapsed)
+        return self._table.begin(uuid, self._pairs.get(task, worker.only_queue), name=None, retries=0, now=now.elapsed)
 
     def _awaits_sent(self, now: Moment) -> bool:
         return (
@@ -361,4 +368,3 @@ class Tasks:
             return True
         self._table.leave(attempt, table, now.elapsed)
         return True
-
