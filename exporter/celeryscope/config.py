@@ -99,7 +99,7 @@ def _setting(
 class Config:
     """Everything that a user can set. Durations are seconds, sizes bytes."""
 
-    broker_url: str = _setting("", values.URL, BROKER, "As in Celery; several as URL;URL.", secret=True)
+    broker_url: str = _setting("", values.URL, BROKER, "As in Celery. Several: URL;URL.", secret=True)
     broker_url_file: Path | None = _setting(  # noqa: RUF009  # it declares a field
         None, values.PATH, BROKER, "A file that holds the URL."
     )
@@ -108,7 +108,7 @@ class Config:
         MappingProxyType({}),
         values.OPTIONS,
         BROKER,
-        "As in Celery; repeatable.",
+        "Such as global_keyprefix=x. Repeatable.",
         secret=True,
         flag="--broker-transport-option",
         repeated=True,
@@ -136,24 +136,28 @@ class Config:
     )
     prefetch_histogram: bool = _setting(False, values.FLAG, METRICS, "Export celery_task_prefetch_seconds.")
     rate_limit_exceptions: tuple[str, ...] = _setting(
-        (), values.CLASS_NAMES, METRICS, "They mean: throttled from outside."
+        (), values.CLASS_NAMES, METRICS, "Classes that mean: throttled outside."
     )
 
-    canary_interval: float = _setting(15.0, values.DURATION, TIMING, "Between events that prove we hear.")
+    canary_interval: float = _setting(15.0, values.DURATION, TIMING, "Between own events that prove we hear.")
     workers_poll_interval: float = _setting(30.0, values.DURATION, TIMING, "Between inspections of workers.")
     worker_timeout: float = _setting(30.0, values.DURATION, TIMING, "Silence that means: worker lost.")
-    solo_worker_timeout: float = _setting(3600.0, values.DURATION, TIMING, "For solo pools, silent at work.")
-    worker_retention: float = _setting(3600.0, values.DURATION, TIMING, "A worker gone stays exported.")
-    orphan_timeout: float = _setting(3600.0, values.DURATION, TIMING, "Its started tasks may still end.")
-    task_ttl: float = _setting(86400.0, values.DURATION, TIMING, "A task without an end is kept.")
+    solo_worker_timeout: float = _setting(
+        3600.0, values.DURATION, TIMING, "The same for solo pools, mute at work."
+    )
+    worker_retention: float = _setting(
+        3600.0, values.DURATION, TIMING, "How long a worker that is gone shows."
+    )
+    orphan_timeout: float = _setting(3600.0, values.DURATION, TIMING, "How long its tasks may still end.")
+    task_ttl: float = _setting(86400.0, values.DURATION, TIMING, "How long a task without an end is kept.")
     pair_retention: float = _setting(
-        86400.0, values.DURATION, TIMING, "A pair of task and queue at rest stays."
+        86400.0, values.DURATION, TIMING, "How long an idle (task, queue) shows."
     )
 
-    max_tracked_tasks: int = _setting(50_000, values.COUNT, BOUNDS, "Other tasks in memory.")
-    max_sent_tasks: int = _setting(500_000, values.COUNT, BOUNDS, "Sent tasks in memory.")
+    max_tracked_tasks: int = _setting(50_000, values.COUNT, BOUNDS, "Received and started tasks in memory.")
+    max_sent_tasks: int = _setting(500_000, values.COUNT, BOUNDS, "Sent tasks in memory: your backlog.")
     max_message_bytes: int = _setting(4 * 2**20, values.SIZE, BOUNDS, "Largest event message read.")
-    series_limit: int = _setting(50_000, values.COUNT, BOUNDS, "Samples of one scrape at most.")
+    series_limit: int = _setting(50_000, values.COUNT, BOUNDS, "Most samples of one scrape.")
 
 
 SETTINGS: Mapping[str, Setting] = MappingProxyType(

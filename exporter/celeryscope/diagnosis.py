@@ -62,7 +62,7 @@ _DIAGNOSES = tuple(
         (
             r"WRONG_VERSION_NUMBER|handshake operation timed out|RECORD_LAYER|SSLError|SSLEOFError",
             "the broker's port does not answer TLS as it should{reason}",
-            "use redis:// or amqp:// where it has no TLS; some want a client certificate: ?ssl_certfile, ssl_keyfile",
+            "use redis:// or amqp:// where it has no TLS, or give a client certificate where it wants one",
         ),
         (
             r"ConnectionRefusedError|Connection refused",

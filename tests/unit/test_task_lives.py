@@ -410,6 +410,16 @@ class TestLivesUnderOneUuid:
         assert story.value("celery_task_wait_seconds", *ONE)[0] == 2
 
 
+class TestTasksThatSendNoEvents:
+    def test_they_are_counted_as_sent_and_not_kept_in_flight(self, story: Story) -> None:
+        story.sent("a", name="app.silent")
+        assert in_flight(story) == {"sent": 1}
+        story.inspect(silent_tasks=frozenset({"app.silent"}))
+        story.sent("b", name="app.silent")
+        assert counts(story, ("app.silent", "fast")) == {"sent": 2}
+        assert in_flight(story) == {}
+
+
 class TestRateLimits:
     def limited(self, story: Story) -> None:
         event = story.event("task-rate-limited", uuid="a", limiter="api", delay=12.5, limit=350, remaining=0)

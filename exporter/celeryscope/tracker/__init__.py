@@ -105,8 +105,11 @@ class Tracker:
 
     def apply(self, readings: Iterable[WorkerReading], now: Moment) -> None:
         """Take what inspection told of workers."""
+        known = self._workers.silent_tasks
         for reading in readings:
             self._workers.apply(reading, now)
+        if self._workers.silent_tasks != known:
+            self._table.drop_silent(self._workers.silent_tasks - known)
 
     def tick(self, now: Moment) -> None:
         """Let time pass: what was held, due, gone or given up. To be called a few times a second."""

@@ -206,6 +206,11 @@ class TaskTable:
         for uuid in [uuid for uuid, (_, due, _) in self.sent.items() if now.wall - due > ttl]:
             self.drop_sent(uuid, "ttl")
 
+    def drop_silent(self, tasks: frozenset[str]) -> None:
+        """Forget published tasks of these names: their workers send no events of them."""
+        for uuid in [uuid for uuid, (pair, _, _) in self.sent.items() if pair.labels[0] in tasks]:
+            self.drop_sent(uuid, None)
+
     def drop_sent(self, uuid: str, reason: str | None) -> None:
         """Forget a published task; without a reason where it was taken unseen."""
         self.sent.pop(uuid)[0].in_flight[SENT].value -= 1

@@ -121,6 +121,8 @@ class Tasks:
             if attempt.starts == 0:
                 attempt.due = max(due, attempt.due or due)
             return
+        if event.name in self._workers.silent_tasks:
+            return  # no worker will ever tell what became of it
         self._table.publish(uuid, pair, due, retries)
         if uuid in self.held:
             self._release(uuid, now)

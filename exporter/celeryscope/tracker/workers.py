@@ -95,6 +95,8 @@ class Workers:
         self._close_unended = close_unended
         self._workers: dict[str, Worker] = {}
         self._born = float("inf")  # elapsed seconds of the first tick
+        #: Names of tasks that send no events: what is known of all workers.
+        self.silent_tasks: frozenset[str] = frozenset()
 
     def __iter__(self) -> Iterator[Worker]:
         return iter(self._workers.values())
@@ -283,6 +285,7 @@ class Workers:
 
     def _count_silent(self, worker: Worker, reading: WorkerReading) -> None:
         worker.silent_tasks = reading.silent_tasks or frozenset()
+        self.silent_tasks |= worker.silent_tasks
         if not worker.silent_tasks:
             worker.silent_growth = 0
             return
