@@ -76,8 +76,8 @@ def celery_app(config: Config) -> Celery:
 def connect(app: Celery) -> Connection:
     """Return a new connection to where the app reads from, not opened yet.
 
-    Its first use opens it, with one attempt per URL; kombu's own `connect` sleeps 2 s for a second one. Raises
-    `StreamError` where the URL is wrong.
+    Its first use opens it, with one attempt per URL; kombu's own `connect` sleeps 2 s for a second one.
+    Raises `StreamError` where the URL is wrong.
     """
     url = _read_url(app)
     _check(url, has_transport=bool(app.conf.broker_transport))

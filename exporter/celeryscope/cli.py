@@ -21,8 +21,8 @@ _EXAMPLES = """\
 Examples:
   celeryscope run --broker-url redis://localhost:6379/0
   celeryscope run --broker-url-file /run/secrets/broker --listen-address :9808
-  celeryscope run -A proj.celery                 broker and settings of your app
-  CELERYSCOPE_BROKER_URL=amqp://... celeryscope run --config celeryscope.toml
+  celeryscope run -A proj.celery
+  CELERYSCOPE_BROKER_URL=redis://h celeryscope run --config celeryscope.toml
 """
 
 

@@ -244,7 +244,7 @@ BUCKETS = Kind(
 CLASS_NAMES = Kind(_class_names, "names of exception classes, separated by commas", "CLASS,...", ",".join)
 OPTIONS: Kind[Mapping[str, Any]] = Kind(
     _options,
-    "KEY=VALUE (command line), a JSON object (environment) or a table (file)",
+    "KEY=VALUE (option), a JSON object (variable) or a table (file)",
     "KEY=VALUE",
     lambda _: "",
 )
