@@ -9,7 +9,7 @@ from functools import partial
 import celery
 from kombu.connection import Connection
 
-from celeryscope import __version__, broker, logs
+from celeryscope import __version__, broker
 from celeryscope.clock import Clock, SystemClock
 from celeryscope.config import Config
 from celeryscope.events import EventDecoder
@@ -32,7 +32,6 @@ logger = logging.getLogger(__name__)
 
 def run(config: Config) -> int:
     """Serve until SIGTERM or SIGINT; return the exit code. Raises ConfigError for what can never work."""
-    logs.setup(config.log_level, config.log_format)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

@@ -204,6 +204,8 @@ def test_periodic_acts_at_once_and_waits_with_jitter() -> None:
 
     stop, actions = Stop(), list[int]()
     picks = iter([0.9, 1.0, 1.1])
-    Periodic(30.0, 0.1, lambda: actions.append(len(stop.waits)), uniform=lambda low, high: next(picks)).run(stop)
+    Periodic(30.0, 0.1, lambda: actions.append(len(stop.waits)), uniform=lambda low, high: next(picks)).run(
+        stop
+    )
     assert actions == [0, 1, 2]
     assert stop.waits == pytest.approx([27.0, 30.0, 33.0])

@@ -1,4 +1,4 @@
-"""Replies below were recorded from workers of Celery 5.7.0, one of each pool; what nobody reads is cut out."""
+"""The replies were recorded from workers of Celery 5.7.0, one of each pool; what nobody reads is cut out."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -194,7 +194,8 @@ def test_replies_that_nobody_asked_for_are_dropped() -> None:
     for odd in (None, 7, ["x"], {"x": 1}):
         collector.take({"a@h": {}}, message(odd))
     collector.take({"a@h": {}}, SimpleNamespace(headers=None))
-    for body in (None, [], "a@h", ["a@h"], {7: {}}, {"": {}}, {"x" * 513: {}}):
+    bodies: list[Any] = [None, [], "a@h", ["a@h"], {7: {}}, {"": {}}, {"x" * 513: {}}]
+    for body in bodies:
         collector.take(body, message(ticket))
     assert collector.replies == {}
     assert not collector.complete

@@ -41,7 +41,7 @@ DISORDER_KINDS = (
     "duplicate_node_name",
 )  # fmt: skip
 INVALID_REASONS = (
-    "syntax", "content_type", "encoding", "envelope", "too_large", "not_an_event", "missing_field", "wrong_type",
+    "syntax", "content_type", "body_encoding", "envelope", "too_large", "not_an_event", "missing_field", "wrong_type",
     "bad_value", "name_cut",
 )  # fmt: skip
 EVICTION_REASONS = ("capacity", "ttl", "no_end")

@@ -17,7 +17,7 @@ from kombu.connection import Connection
 from kombu.exceptions import KombuError
 from kombu.messaging import Consumer, Producer
 
-from celeryscope.errors import PollError
+from celeryscope.errors import PollError, StreamError
 from celeryscope.readings import WorkerReading
 
 REPLY_TIMEOUT = 1.0  # seconds
@@ -147,8 +147,10 @@ class WorkersPoller:
 
     @staticmethod
     def _errors(connection: Any) -> tuple[type[Exception], ...]:
-        # An unknown transport is a KeyError or an ImportError, an impossible virtual host a ValueError.
-        known = (KombuError, OSError, ValueError, KeyError, ImportError)
+        # An unknown transport is a KeyError or an ImportError, an impossible virtual host a ValueError, a
+        # transport option of the wrong type a TypeError.
+        # StreamError is the connection factory's.
+        known = (StreamError, KombuError, OSError, ValueError, TypeError, KeyError, ImportError)
         if connection is None:
             return known
         return (*known, *connection.connection_errors, *connection.channel_errors)

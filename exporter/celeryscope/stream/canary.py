@@ -106,8 +106,9 @@ class Canary:
 
     @staticmethod
     def _errors(connection: Any) -> tuple[type[Exception], ...]:
-        # An unknown transport is a KeyError or an ImportError, an impossible virtual host a ValueError.
-        known = (KombuError, OSError, ValueError, KeyError, ImportError)
+        # An unknown transport is a KeyError or an ImportError, an impossible virtual host a ValueError, a
+        # transport option of the wrong type a TypeError.
+        known = (KombuError, OSError, ValueError, TypeError, KeyError, ImportError)
         if connection is None:
             return known
         return (*known, *connection.connection_errors, *connection.channel_errors)

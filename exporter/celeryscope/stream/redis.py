@@ -1,14 +1,14 @@
 """Events from Redis and Valkey, where Celery's event exchange is PUB/SUB.
 
 kombu builds the connection as it is configured (TLS, Sentinel, credentials, database, key prefix, fanout) and
-names the topics; the messages are read from one redis-py connection of our own, without kombu's virtual transport
-in between. No queue is declared or bound: nothing is left behind in Redis.
+names the topics; the messages are read from one redis-py connection of our own, without kombu's virtual
+transport in between. No queue is declared or bound: nothing is left behind in Redis.
 """
 
 import binascii
 import socket
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from threading import Lock
 from typing import Any
@@ -22,7 +22,6 @@ from celeryscope.clock import Clock, SystemClock
 from celeryscope.errors import InvalidEvent, StreamError
 from celeryscope.stream import RawMessage, Received
 
-SOCKET_TIMEOUT = 5.0  # seconds for connecting, for a reply, and for the next piece of a message
 PING_AFTER = 10.0  # seconds of silence after which the server is asked for a sign of life
 PONG_TIMEOUT = 10.0  # seconds of silence after that question which mean that the connection is dead
 MAX_MESSAGES = 1000  # in one read
@@ -31,8 +30,9 @@ CLOSE_TIMEOUT = 1.0  # seconds that `close` waits for a thread inside; one that 
 REMEMBERED_TAGS = 10_000  # delivery tags, where every message comes on two topics
 
 # What kombu and redis-py raise for a broker that is unreachable, refuses us, or cannot exist: a database that
-# is no number is a ValueError, an unknown transport a KeyError or an ImportError.
-CONNECT_ERRORS = (KombuError, redis.RedisError, OSError, ValueError, KeyError, ImportError)
+# is no number is a ValueError, an unknown transport a KeyError or an ImportError, a transport option of the
+# wrong type a TypeError.
+CONNECT_ERRORS = (KombuError, redis.RedisError, OSError, ValueError, TypeError, KeyError, ImportError)
 
 
 class _Properties(msgspec.Struct, frozen=True, gc=False):
@@ -83,12 +83,13 @@ class RedisStream:
         max_message_bytes: int = 4 * 2**20,
         ping_after: float = PING_AFTER,
         pong_timeout: float = PONG_TIMEOUT,
-        socket_timeout: float = SOCKET_TIMEOUT,
         clock: Clock | None = None,
         describe: Callable[[Exception], str] = str,
     ) -> None:
         """`connection_factory` returns a new kombu connection; `exchange` is the app's `event_exchange`.
 
+        Its transport options bound what redis-py would else wait for without end: `socket_timeout`,
+        `socket_connect_timeout`.
         A message whose envelope is larger than `max_message_bytes` is invalid. `describe` makes one line of
         an error, with credentials masked.
         """
@@ -97,7 +98,6 @@ class RedisStream:
         self._max_message_bytes = max_message_bytes
         self._ping_after = ping_after
         self._pong_timeout = pong_timeout
-        self._socket_timeout = socket_timeout
         self._clock = clock or SystemClock()
         self._describe = describe
         self._lock = Lock()  # around the use of the connection; `close` takes it once the socket is shut down
@@ -164,10 +164,9 @@ class RedisStream:
                 self._lock.release()
 
     def _open(self, broker: Any) -> None:
-        broker.transport_options = self._bounded(broker.transport_options or {})
-        # Each of the alternatives of a failover URL once, without the seconds that kombu sleeps between them.
-        attempts = max(len(broker.alt), 1)
-        broker.ensure_connection(max_retries=attempts - 1, interval_start=0, interval_step=0, interval_max=0)
+        # Each alternative of a failover URL once, without the seconds that kombu sleeps between them.
+        retries = max(len(broker.alt), 1) - 1
+        broker.ensure_connection(max_retries=retries, interval_start=0, interval_step=0, interval_max=0)
         channel: Any = broker.channel()
         topics = subscription_topics(channel, self._exchange)
         self._started(len(topics))
@@ -191,16 +190,6 @@ class RedisStream:
     def _started(self, topics: int) -> None:
         # Where kombu publishes to two topics, every message comes twice, under one delivery tag.
         self._tags = OrderedDict() if topics > 1 else None
-
-    def _bounded(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Return transport options with a limit on everything that redis-py would wait for without end."""
-        bounds = {
-            "socket_timeout": self._socket_timeout,
-            "socket_connect_timeout": self._socket_timeout,
-            "socket_keepalive": True,
-            "socket_keepalive_options": keepalive_options(),
-        }
-        return bounds | {key: value for key, value in options.items() if value is not None}
 
     def _read(self, connection: Any, timeout: float) -> list[Received]:
         messages, self._waiting = self._waiting, []
@@ -281,12 +270,6 @@ def subscription_topics(channel: Any, exchange: str) -> list[str]:
     all_topics = getattr(channel, "_get_publish_topics", None)
     topics = all_topics(exchange, "*") if all_topics else [channel._get_publish_topic(exchange, "*")]  # noqa: SLF001
     return [f"{channel.global_keyprefix}{topic}" for topic in topics]
-
-
-def keepalive_options() -> dict[int, int]:
-    """Return TCP keepalive options that notice a dead peer within 25 s, where the system has them."""
-    wanted = {"TCP_KEEPIDLE": 10, "TCP_KEEPALIVE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
-    return {getattr(socket, name): value for name, value in wanted.items() if hasattr(socket, name)}
 
 
 def _next_reply(connection: Any) -> Sequence[Any]:

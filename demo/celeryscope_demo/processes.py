@@ -1,0 +1,221 @@
+"""The demo's child processes: started in sessions of their own, supervised, and ended in order.
+
+A session of its own keeps a Ctrl-C in the terminal away from a child: only the demo hears it, and ends its
+children as it sees fit. Where the demo itself is killed, the guardian (guardian.py) ends them.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from celeryscope.errors import CeleryscopeError
+from celeryscope_demo import guardian
+from celeryscope_demo.stopping import Stopped, StopSignal
+
+T = TypeVar("T")
+
+RESTART_WINDOW = 30.0  # seconds in which a child may be restarted `restarts` times
+TAIL_LINES = 15
+POLL = 0.05  # seconds between looks at a child that is starting or ending
+
+# Variables that would make a child another on another machine; Celery's command line reads the short ones.
+PREFIXES = ("CELERY_", "CELERYSCOPE_")
+NAMES = {"APP", "BROKER_URL", "RESULT_BACKEND", "LOADER", "CONFIG_MODULE", "PYTHONPATH"}
+
+
+class ChildFailed(CeleryscopeError):
+    """A child ended that must not end, or did not come up: says which, how, and the last lines of its log."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """What to start, and how it ends: each signal in turn with the seconds that it is given, then SIGKILL."""
+
+    name: str
+    command: Sequence[str]
+    endings: Sequence[tuple[signal.Signals, float]]
+    restarts: int = 0  # how often it may be started again within RESTART_WINDOW; 0: its end is the demo's end
+
+
+class Child:
+    """One started program; its output goes to `<folder>/<name>.log`."""
+
+    def __init__(self, program: Program, folder: Path, environ: Mapping[str, str]) -> None:
+        self.program = program
+        self.log_path = folder / f"{program.name}.log"
+        self.starts: deque[float] = deque()
+        self._folder = folder
+        self._environ = dict(environ)
+        self._popen: subprocess.Popen[bytes]
+        self.start()
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._popen.pid
+
+    @property
+    def status(self) -> int | None:
+        """The exit code, negative for a signal; None while it runs."""
+        return self._popen.poll()
+
+    def start(self) -> None:
+        """Start it, or start it again."""
+        self.starts.append(time.monotonic())
+        with self.log_path.open("ab") as log:
+            self._popen = subprocess.Popen(
+                self.program.command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=self._folder,
+                env=self._environ,
+                start_new_session=True,
+            )
+
+    def failure(self, what: str) -> ChildFailed:
+        """The error that says what happened, with the end of the log."""
+        lines = self.log_path.read_text(errors="replace").splitlines()[-TAIL_LINES:]
+        tail = "".join(f"\n  {line}" for line in lines)
+        return ChildFailed(f"the {self.program.name} {what}; its last lines:{tail or ' none'}")
+
+    def end(self, stop: StopSignal) -> None:
+        """End it and all of its group. A second stop signal skips the courtesies."""
+        for number, seconds in self.program.endings:
+            if stop.count > 1:
+                break
+            self._popen.send_signal(number)
+            deadline = time.monotonic() + seconds
+            while self._popen.poll() is None and stop.count < 2 and time.monotonic() < deadline:
+                time.sleep(POLL)
+        self.sweep()
+        self._popen.wait()
+
+    def sweep(self) -> None:
+        """Kill what is left of its group: the pool of a worker that was killed, say."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+
+def describe(status: int) -> str:
+    """An exit status in words."""
+    if status < 0:
+        return f"was killed by {signal.Signals(-status).name}"
+    return f"ended with exit code {status}"
+
+
+class Children:
+    """All children in the order of their start, their temporary folder, and their guardian."""
+
+    def __init__(self, environ: Mapping[str, str], stop: StopSignal) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="celeryscope-demo-"))
+        # What a killed child leaves in its temporary folder goes away with ours.
+        self._environ = {**clean(environ), "TMPDIR": str(self.folder)}
+        self._stop = stop
+        self._children: list[Child] = []
+        self._guardian = subprocess.Popen(
+            [sys.executable, "-I", "-S", guardian.__file__, str(self.folder)],
+            bufsize=0,  # a line is told at once
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            start_new_session=True,
+        )
+
+    @property
+    def names(self) -> list[str]:
+        """What runs, in the order in which it will be ended."""
+        return [child.program.name for child in reversed(self._children)]
+
+    def start(self, program: Program, environ: Mapping[str, str] | None = None) -> Child:
+        """Start a program with these variables on top of a clean environment."""
+        try:
+            child = Child(program, self.folder, {**self._environ, **(environ or {})})
+        except OSError as error:
+            raise ChildFailed(f"the {program.name} cannot be started: {error}") from error
+        self._children.append(child)
+        self._tell("+", child.pid)
+        return child
+
+    def discard(self, child: Child) -> None:
+        """End a child before its time."""
+        self._end(child)
+        self._children.remove(child)
+
+    def check(self) -> list[str]:
+        """Start again what ended and may be; return a line for each. Raises ChildFailed for all else."""
+        ended = [(child, child.status) for child in self._children]
+        return [self._restart(child, status) for child, status in ended if status is not None]
+
+    def _restart(self, child: Child, status: int) -> str:
+        self._ended(child)
+        now = time.monotonic()
+        while child.starts and child.starts[0] < now - RESTART_WINDOW:
+            child.starts.popleft()
+        if not child.program.restarts:
+            raise child.failure(describe(status))
+        if len(child.starts) > child.program.restarts:
+            times = f"{len(child.starts)} times within {RESTART_WINDOW:.0f} s"
+            raise child.failure(f"{describe(status)}, {times}")
+        child.start()
+        self._tell("+", child.pid)
+        return f"the {child.program.name} {describe(status)}; started again, pid {child.pid}"
+
+    def wait_for(self, answer: Callable[[], T | None], timeout: float) -> T | None:
+        """Ask until there is an answer; None after `timeout` seconds. Raises Stopped; and as `check` does."""
+        deadline = time.monotonic() + timeout
+        while (found := answer()) is None:
+            self.check()
+            if self._stop.wait(POLL):
+                raise Stopped
+            if time.monotonic() >= deadline:
+                return None
+        return found
+
+    def end(self) -> None:
+        """End every child, the last started first, and remove the temporary folder."""
+        for child in reversed(self._children):
+            self._end(child)
+        self._children.clear()
+        assert self._guardian.stdin is not None
+        self._guardian.stdin.close()
+        self._guardian.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _end(self, child: Child) -> None:
+        child.end(self._stop)
+        self._tell("-", child.pid)
+
+    def _ended(self, child: Child) -> None:
+        child.sweep()
+        self._tell("-", child.pid)
+
+    def _tell(self, sign: str, pid: int) -> None:
+        assert self._guardian.stdin is not None
+        # Without its guardian, should somebody have killed it, the demo still ends its children itself.
+        with suppress(BrokenPipeError):
+            self._guardian.stdin.write(f"{sign}{pid}\n".encode())
+
+
+def clean(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment of every child: the demo's own, without the settings of other Celery applications.
+
+    PYTHONPATH is made absolute, since children work in the temporary folder; their output is not buffered.
+    """
+    kept = {key: value for key, value in environ.items() if key not in NAMES and not key.startswith(PREFIXES)}
+    kept["PYTHONUNBUFFERED"] = "1"
+    if path := environ.get("PYTHONPATH"):
+        folders = [str(Path(folder).absolute()) for folder in path.split(os.pathsep) if folder]
+        kept["PYTHONPATH"] = os.pathsep.join(folders)
+    return kept
