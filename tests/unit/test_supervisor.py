@@ -203,9 +203,12 @@ def test_periodic_acts_at_once_and_waits_with_jitter() -> None:
             return self.is_set()
 
     stop, actions = Stop(), list[int]()
-    picks = iter([0.9, 1.0, 1.1])
-    Periodic(30.0, 0.1, lambda: actions.append(len(stop.waits)), uniform=lambda low, high: next(picks)).run(
-        stop
-    )
+    picks = [0.9, 1.0, 1.1]
+
+    def pick(low: float, high: float) -> float:
+        assert (low, high) == (0.9, 1.1)
+        return picks.pop(0)
+
+    Periodic(30.0, 0.1, lambda: actions.append(len(stop.waits)), uniform=pick).run(stop)
     assert actions == [0, 1, 2]
     assert stop.waits == pytest.approx([27.0, 30.0, 33.0])

@@ -17,6 +17,7 @@ import msgspec
 import redis
 from kombu.connection import Connection
 from kombu.exceptions import KombuError
+from kombu.transport.redis import Channel as KombuChannel
 
 from celeryscope.clock import Clock, SystemClock
 from celeryscope.errors import InvalidEvent, StreamError
@@ -168,6 +169,8 @@ class RedisStream:
         retries = max(len(broker.alt), 1) - 1
         broker.ensure_connection(max_retries=retries, interval_start=0, interval_step=0, interval_max=0)
         channel: Any = broker.channel()
+        if not isinstance(channel, KombuChannel):
+            raise StreamError(f"events are read from Redis and Valkey, not from {broker.transport.driver_type}")
         topics = subscription_topics(channel, self._exchange)
         self._started(len(topics))
         pool = channel.pool
