@@ -56,25 +56,27 @@ class Backoff:
 
 
 class RepeatedLines:
-    """Lets a line of log through once per interval, and counts what it kept back."""
+    """Lets a line of log through once per interval, whoever says it, and counts what it kept back."""
 
     def __init__(self, interval: float = REPEAT_INTERVAL) -> None:
         """`interval` is in seconds."""
         self._interval = interval
+        self._lock = threading.Lock()
         # Line -> when it was let through (elapsed seconds), and how often it was kept back since.
         self._lines: OrderedDict[str, tuple[float, int]] = OrderedDict()
 
     def admit(self, line: str, now: float) -> int | None:
         """Return how often `line` was kept back since it was let through; None: keep it back now."""
-        logged_at, kept_back = self._lines.get(line, (None, 0))
-        if logged_at is not None and now - logged_at < self._interval:
-            self._lines[line] = (logged_at, kept_back + 1)
-            return None
-        self._lines[line] = (now, 0)
-        self._lines.move_to_end(line)
-        if len(self._lines) > REMEMBERED_LINES:
-            self._lines.popitem(last=False)
-        return kept_back
+        with self._lock:
+            logged_at, kept_back = self._lines.get(line, (None, 0))
+            if logged_at is not None and now - logged_at < self._interval:
+                self._lines[line] = (logged_at, kept_back + 1)
+                return None
+            self._lines[line] = (now, 0)
+            self._lines.move_to_end(line)
+            if len(self._lines) > REMEMBERED_LINES:
+                self._lines.popitem(last=False)
+            return kept_back
 
 
 class Supervisor:
@@ -95,6 +97,8 @@ class Supervisor:
         self._backoff = backoff
         self._threads: list[threading.Thread] = []
         self._interrupts: list[Callable[[], None]] = []
+        # One for all: a broker that is away costs every connection, and is one thing to say.
+        self._lines = RepeatedLines()
 
     def start(self, name: str, component: Component, interrupt: Callable[[], None] | None = None) -> None:
         """Run a component in a thread of this name. `interrupt` ends what blocks it; `stop` calls it."""
@@ -120,7 +124,6 @@ class Supervisor:
     def supervise(self, name: str, component: Component) -> None:
         """Run a component in this thread, again and again, until the stop event is set."""
         backoff = self._backoff()
-        lines = RepeatedLines()
         while not self.stopping.is_set():
             started = self._clock.now().elapsed
             error: Exception | None = None
@@ -133,7 +136,7 @@ class Supervisor:
                     logger.error("%s failed while it was stopped", name, exc_info=error)
                 return
             now = self._clock.now().elapsed
-            _report(name, error, lines, now)
+            _report(name, error, self._lines, now)
             if now - started >= STEADY_AFTER:
                 backoff.reset()
             # An error holds the frames it came through, and with them what the component had open.
@@ -143,20 +146,20 @@ class Supervisor:
 
 
 def _report(name: str, error: Exception | None, lines: RepeatedLines, now: float) -> None:
-    foreseen = error is None or isinstance(error, CeleryscopeError)
-    if error is None:
-        line = "ended before it was stopped"
+    foreseen = isinstance(error, CeleryscopeError)
+    if foreseen:
+        line = str(error)
     else:
-        line = str(error) if foreseen else f"{type(error).__name__}: {error}"
+        line = f"{name}: " + (f"{type(error).__name__}: {error}" if error else "ended before it was stopped")
     kept_back = lines.admit(line, now)
     if kept_back is None:
         return
     if kept_back:
         line = f"{line} ({kept_back} more times since last reported)"
-    if foreseen or kept_back:
-        logger.warning("%s: %s", name, line)
+    if foreseen or error is None or kept_back:
+        logger.warning("%s", line)
     else:
-        logger.error("%s: %s", name, line, exc_info=error)
+        logger.error("%s", line, exc_info=error)
 
 
 @dataclass(frozen=True)

@@ -100,10 +100,18 @@ def test_a_foreseen_error_is_one_line_and_its_repetitions_are_counted(
     assert [record.levelname for record in records] == ["WARNING"] * len(records)
     assert all(record.exc_info is None for record in records)
     messages = [record.getMessage() for record in records]
-    assert messages[0] == "celeryscope-stream: connection refused"
+    assert messages[0] == "connection refused"
     # 30 attempts take 126 s.
     assert len(messages) == 2 + 1
     assert messages[1].endswith("connection refused (16 more times since last reported)")
+
+
+def test_what_costs_every_component_its_connection_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    supervisor = Supervisor(wait=lambda _: True)
+    with caplog.at_level(logging.WARNING):
+        for name in ("celeryscope-stream", "celeryscope-canary"):
+            supervisor.supervise(name, Scripted(fail(StreamError("connection refused"))))
+    assert [record.getMessage() for record in caplog.records] == ["connection refused"]
 
 
 def test_a_bug_is_logged_with_its_traceback_once(caplog: pytest.LogCaptureFixture) -> None:

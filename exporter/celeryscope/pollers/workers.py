@@ -110,7 +110,7 @@ class WorkersPoller:
             return self._ask(connection, destination)
         except self._errors(self._connection) as error:
             self.close()
-            raise PollError(f"cannot ask the workers: {self._describe(error)}") from error
+            raise PollError(self._describe(error)) from error
 
     def _ask(self, connection: Any, destination: list[str] | None) -> Replies:
         """Send every command; collect the replies until all have come, or until the timeout."""
