@@ -1,5 +1,6 @@
 """The web server: what each path answers, what HTTP demands, and that no client keeps another waiting."""
 
+import errno
 import gzip
 import http.client
 import io
@@ -9,8 +10,10 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from http import HTTPStatus
+from pathlib import Path
+from socketserver import TCPServer
 from typing import Any
 
 import pytest
@@ -18,8 +21,9 @@ import pytest
 from celeryscope import __version__, pages
 from celeryscope.clock import Moment
 from celeryscope.errors import ConfigError
+from celeryscope.http import Answer, Request, line
 from celeryscope.pages import HEALTH_PATHS, Site, gzip_accepted
-from celeryscope.web import MAX_HEAD_BYTES, Answer, Refusal, Request, WebServer, line, parse_request
+from celeryscope.web import MAX_HEAD_BYTES, POLL_INTERVAL, WebServer
 from support.waiting import wait_until
 
 EXPOSITION = b"# TYPE up gauge\n" + b"up 1.0\n" * 1000
@@ -96,9 +100,7 @@ def is_closed(client: socket.socket) -> bool:
         return True
 
 
-def ask(
-    server: WebServer, path: str, method: str = "GET", **headers: str
-) -> tuple[http.client.HTTPResponse, bytes]:
+def ask(server: WebServer, path: str, method: str = "GET", **headers: str) -> tuple[http.client.HTTPResponse, bytes]:
     with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)) as connection:
         connection.request(method, path, headers={name.replace("_", "-"): headers[name] for name in headers})
         response = connection.getresponse()
@@ -257,10 +259,13 @@ class TestConnections:
         ],
     )
     def test_version_and_connection_header_say_whether_it_is_kept(
-        self, version: str, connection: str, kept: bool
+        self, serve: Serve, version: str, connection: str, kept: bool
     ) -> None:
-        request = parse_request(f"GET / HTTP/{version}\r\nConnection: {connection}".encode())
-        assert request.keeps_connection() is kept
+        first = f"GET /-/healthy HTTP/{version}\r\nConnection: {connection}\r\n\r\n"
+        last = "GET /-/healthy HTTP/1.1\r\nConnection: close\r\n\r\n"
+        answers = exchange(serve(), f"{first}{last}".encode())
+        assert answers.count(b"HTTP/1.1 200 OK\r\n") == 1 + kept
+        assert answers.count(b"Connection: keep-alive\r\n") == kept
 
     def test_an_old_client_that_waits_for_the_end_gets_it(self, serve: Serve) -> None:
         answer = exchange(serve(), b"GET /-/healthy HTTP/1.0\n\n")
@@ -269,9 +274,7 @@ class TestConnections:
 
     @pytest.mark.parametrize("framing", [b"Content-Length: 33", b"Transfer-Encoding: chunked"])
     @pytest.mark.parametrize("method", [b"GET", b"POST"])
-    def test_a_body_is_not_taken_for_the_next_request(
-        self, serve: Serve, method: bytes, framing: bytes
-    ) -> None:
+    def test_a_body_is_not_taken_for_the_next_request(self, serve: Serve, method: bytes, framing: bytes) -> None:
         answered: list[str] = []
 
         def answer(request: Request) -> Answer:
@@ -279,9 +282,7 @@ class TestConnections:
             return line(HTTPStatus.OK, "ok")
 
         body = b"GET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n"
-        answer_bytes = exchange(
-            serve(answer), method + b" /first HTTP/1.1\r\n" + framing + b"\r\n\r\n" + body
-        )
+        answer_bytes = exchange(serve(answer), method + b" /first HTTP/1.1\r\n" + framing + b"\r\n\r\n" + body)
         assert answer_bytes.startswith(b"HTTP/1.1 200 OK\r\n")
         assert b"Connection: close\r\n" in answer_bytes
         assert answered == ["/first"]
@@ -302,25 +303,32 @@ class TestConnections:
 
 
 class TestRequests:
-    def test_a_head_becomes_a_request(self) -> None:
-        request = parse_request(
-            b"GET /a%20b?x=1&x=2&y=%C3%A9 HTTP/1.1\r\nHost: h\r\nACCEPT:  a \r\nAccept:\tb\r\nX-Empty:"
+    def test_a_head_becomes_a_request(self, serve: Serve) -> None:
+        requests: list[Request] = []
+
+        def answer(request: Request) -> Answer:
+            requests.append(request)
+            return line(HTTPStatus.OK, "ok")
+
+        sent = (
+            b"GET /a%20b?x=1&x=2&y=%C3%A9 HTTP/1.1\r\nHost: h\r\nACCEPT:  a \r\nAccept:\tb\r\nX-Empty:\r\n"
+            b"Connection: close\r\n\r\n"
         )
-        assert (request.method, request.path, request.version) == ("GET", "/a b", "1.1")
+        exchange(serve(answer), sent)
+        (request,) = requests
+        assert (request.method, request.path) == ("GET", "/a b")
         assert request.params == {"x": ["1", "2"], "y": ["é"]}
-        assert request.headers == {"host": "h", "accept": "a, b", "x-empty": ""}
-        assert request.header("absent") == ""
+        assert [request.header(name) for name in ("host", "accept", "x-empty", "absent")] == ["h", "a, b", "", ""]
 
     @pytest.mark.parametrize(
         "head",
         [
-            b"GET /",
             b"GET",
+            b"one two three four",
+            b"POST /",
             b"\x16\x03\x01\x02\x00\x01\x00\x01",
-            b"GET  / HTTP/1.1",
-            b"GET / HTTP/2.0",
-            b"GET / HTTP/1.1 ",
-            b"GET /\xe9 HTTP/1.1",
+            b"GET / HTTP/x",
+            b"GET / HTTP/1.1.1",
             b"GET /\x00 HTTP/1.1",
             b"GET http://[bad HTTP/1.1",
             b"GET /?" + b"a=1&" * 200 + b" HTTP/1.1",
@@ -328,19 +336,35 @@ class TestRequests:
             b"GET / HTTP/1.1\r\nContent-Length : 5",
             b"GET / HTTP/1.1\r\nAccept: a\r\n folded",
             b"GET / HTTP/1.1\r\nAccept: a\rSet-Cookie: b",
+            b"GET / HTTP/1.1\r\nAccept: a\r\rContent-Length: 5",
             b"GET / HTTP/1.1\r\nAccept: a\x00",
             b"GET / HTTP/1.1\r\n: nameless",
         ],
     )
-    def test_what_is_no_request_is_refused(self, head: bytes) -> None:
-        with pytest.raises(Refusal) as refused:
-            parse_request(head)
-        assert refused.value.answer.status == HTTPStatus.BAD_REQUEST
+    def test_what_is_no_request_is_refused_in_one_line_that_quotes_nothing(self, serve: Serve, head: bytes) -> None:
+        answer = exchange(serve(), head + b"\r\n\r\nGET /-/healthy HTTP/1.1\r\n\r\n")
+        first, _, body = answer.partition(b"\r\n\r\n")
+        assert first.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+        assert b"Connection: close" in first
+        assert b"\r\nContent-Type: text/plain; charset=utf-8\r\n" in first
+        assert re.fullmatch(rb"Bad Request: [\w ]+\n", body)
 
-    def test_a_refusal_is_answered_in_one_line_and_ends_the_connection(self, serve: Serve) -> None:
-        answer = exchange(serve(), b"nonsense\r\n\r\nGET /-/healthy HTTP/1.1\r\n\r\n")
-        assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
-        assert answer.endswith(b"\r\n\r\nthis is no request line of HTTP/1.0 or HTTP/1.1\n")
+    def test_what_is_not_http_1_is_refused_by_its_version(self, serve: Serve) -> None:
+        answer = exchange(serve(), b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 505 HTTP Version Not Supported\r\n")
+        assert answer.count(b"HTTP/1.1") == 1
+
+    @pytest.mark.parametrize("first", [b"GET /-/healthy", b"GET  /-/healthy HTTP/1.0", b"GET /-/healthy HTTP/1.0 "])
+    def test_a_request_line_is_read_generously(self, serve: Serve, first: bytes) -> None:
+        answer = exchange(serve(), first + b"\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert answer.endswith(b"\r\n\r\nok\n")
+
+    def test_a_request_without_its_end_is_not_answered(self, serve: Serve) -> None:
+        with connect(serve()) as client:
+            client.sendall(b"GET /-/healthy HTTP/1.1\r\nHost: h\r\n")
+            client.shutdown(socket.SHUT_WR)
+            assert received(client) == b""
 
     def test_a_request_line_without_end_is_refused(self, serve: Serve) -> None:
         answer = exchange(serve(), b"GET /" + b"a" * MAX_HEAD_BYTES)
@@ -352,7 +376,7 @@ class TestRequests:
 
     def test_a_head_of_the_largest_size_is_read_in_however_small_pieces(self, serve: Serve) -> None:
         sent = b"\r\nGET /-/healthy HTTP/1.1\r\nConnection: close\r\nX-Filler: "
-        sent += b"a" * (MAX_HEAD_BYTES - len(sent) + 2)
+        sent += b"a" * (MAX_HEAD_BYTES - len(sent) - len(b"\r\n\r\n"))
         with connect(serve()) as client:
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             for start in range(0, len(sent), 509):
@@ -439,9 +463,7 @@ class TestSlowClients:
 
             wait_until(is_cut, PATIENCE, "the dripping client is cut")
 
-    def test_one_that_does_not_read_a_large_answer_delays_nobody_and_gives_its_place_back(
-        self, serve: Serve
-    ) -> None:
+    def test_one_that_does_not_read_a_large_answer_delays_nobody_and_gives_its_place_back(self, serve: Serve) -> None:
         asked = threading.Event()
 
         def answer(request: Request) -> Answer:
@@ -533,6 +555,40 @@ class TestTooManyRequests:
             assert received(scraper).endswith(EXPOSITION)
 
 
+class TestAccepting:
+    def test_out_of_file_descriptors_it_waits_says_so_once_and_goes_on(
+        self, serve: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        server = serve()
+        accept, failed = TCPServer.get_request, threading.Semaphore(0)
+
+        def fail(_server: TCPServer) -> None:
+            failed.release()
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        monkeypatch.setattr(TCPServer, "get_request", fail)
+        with connect(server) as client:
+            begun = time.monotonic()
+            for _ in range(4):
+                assert failed.acquire(timeout=PATIENCE)
+            assert time.monotonic() - begun > 2 * POLL_INTERVAL
+            monkeypatch.setattr(TCPServer, "get_request", accept)
+            client.sendall(b"GET /-/healthy HTTP/1.0\r\n\r\n")
+            assert received(client).endswith(b"ok\n")
+        said = [record.getMessage() for record in caplog.records if record.levelno >= logging.INFO]
+        assert said == ["cannot accept a connection (errors not logged since the last one: 0)"]
+
+    def test_hundreds_of_silent_connections_keep_nobody_out(self, serve: Serve) -> None:
+        server = serve()
+        with ExitStack() as stack:
+            for _ in range(300):
+                stack.enter_context(connect(server))
+            for _ in range(5):
+                for path in ("/metrics", *HEALTH_PATHS):
+                    assert ask(server, path)[0].status == 200
+            wait_until(lambda: len(server._connections) <= 64, PATIENCE, "the others are cut")
+
+
 class TestListening:
     def test_port_0_picks_a_free_one_that_can_be_read(self, serve: Serve) -> None:
         server = serve()
@@ -562,10 +618,10 @@ class TestListening:
         server.stop()
 
     def test_a_name_that_is_not_known_is_said(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        def resolve(*_args: object, **_options: object) -> None:
+        def bind(_server: WebServer) -> None:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-        monkeypatch.setattr(socket, "getaddrinfo", resolve)
+        monkeypatch.setattr(WebServer, "server_bind", bind)
         with pytest.raises(ConfigError) as raised:
             WebServer("nowhere", 9808, site().answer).start()
         assert str(raised.value) == (
@@ -632,7 +688,7 @@ class TestStopping:
             assert busy.wait(PATIENCE)
             stopper = threading.Thread(target=server.stop)
             stopper.start()
-            assert server._stopping.wait(PATIENCE)
+            assert server.stopping.wait(PATIENCE)
             release.set()
             answer = received(client)
             stopper.join()
@@ -658,3 +714,21 @@ class TestStopping:
         server.stop()
         server.stop()
         WebServer("127.0.0.1", 0, site().answer).stop()
+
+    def test_no_thread_and_no_file_descriptor_is_left(self) -> None:
+        def left() -> tuple[int, int]:
+            threads = [thread for thread in threading.enumerate() if thread.name.startswith("celeryscope-web")]
+            return len(threads), len(list(Path("/proc/self/fd").iterdir()))
+
+        wait_until(lambda: left()[0] == 0, PATIENCE, "the threads of other tests are gone")
+        _, files = left()
+        server = WebServer("127.0.0.1", 0, site().answer, max_connections=4)
+        server.start()
+        with ExitStack() as stack:
+            clients = [stack.enter_context(connect(server)) for _ in range(20)]
+            for client in clients[::3]:
+                with suppress(ConnectionError):
+                    client.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+            assert ask(server, "/-/healthy")[0].status == 200
+            server.stop()
+        wait_until(lambda: left() == (0, files), PATIENCE, "nothing is left")

@@ -1,0 +1,48 @@
+"""Fixtures of every test, and the rule that a skip is a failure where CELERYSCOPE_TESTS_NO_SKIP=1."""
+
+import os
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import pytest
+from _pytest.reports import CollectReport, TestReport
+
+from support.servers import Valkey, valkey
+
+NO_SKIP = os.environ.get("CELERYSCOPE_TESTS_NO_SKIP") == "1"
+
+
+def _refuse_skip(report: TestReport | CollectReport) -> None:
+    # An expected failure is reported as a skip too: it carries `wasxfail`, and is allowed.
+    if NO_SKIP and report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"skipped, and CELERYSCOPE_TESTS_NO_SKIP=1 makes that a failure: {reason}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, TestReport, TestReport]:
+    report = yield
+    _refuse_skip(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, CollectReport, CollectReport]:
+    report = yield
+    _refuse_skip(report)
+    return report
+
+
+@pytest.fixture
+def valkey_server(tmp_path: Path) -> Iterator[Valkey]:
+    """A Valkey server without a password, for this test alone."""
+    with valkey(tmp_path / "valkey") as server:
+        yield server
+
+
+@pytest.fixture
+def protected_valkey_server(tmp_path: Path) -> Iterator[Valkey]:
+    """A Valkey server that asks for a password."""
+    with valkey(tmp_path / "valkey", password="correct-horse") as server:
+        yield server
