@@ -169,13 +169,14 @@ class WorkerPolls:
         overdue = self._polled_at is None or now.elapsed - self._polled_at >= self._interval
         if not overdue and workers <= self._asked:
             return
-        self._polled_at, self._asked = now.elapsed, workers
         succeeded = False
         try:
             readings = self._poller.poll()
             with self._core.store.lock:
                 self._core.tracker.apply(readings, self._core.clock.now())
             succeeded = True
+            # A poll that failed is tried again after the supervisor's pause, not after the interval.
+            self._polled_at, self._asked = now.elapsed, workers
         finally:
             self._core.health.broker("workers", works=succeeded)
             self._core.health.polled("workers", succeeded, self._core.clock.now().elapsed - now.elapsed)

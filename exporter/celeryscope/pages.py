@@ -7,7 +7,7 @@ from html import escape
 from http import HTTPStatus
 
 from celeryscope import __version__
-from celeryscope.web import Answer, Request, line
+from celeryscope.http import Answer, Request, line
 
 METHODS = ("GET", "HEAD")
 HEALTH_PATHS = ("/-/healthy", "/-/ready")

@@ -1,204 +1,187 @@
 """HTTP for few readers and hostile ones: small requests in, whole answers out, nobody waits for another.
 
-A connection has a thread, a deadline for every request and one for every answer, and is cut when a new one
-needs its place while it asks for nothing. Only so many requests are answered at once; to others it says 503.
+The standard library's server, and what it lacks against slow clients: a deadline for every request and every answer,
+places for so many connections and requests, and a limit on what is read.
 """
 
+import io
 import logging
 import re
-import selectors
 import socket
+import sys
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection
 from contextlib import suppress
-from dataclasses import dataclass
-from email.utils import formatdate
 from http import HTTPStatus
+from http.client import HTTPException
+from http.server import BaseHTTPRequestHandler
+from math import inf
+from socketserver import ThreadingTCPServer
+from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from celeryscope import __version__
 from celeryscope.clock import Clock, SystemClock
 from celeryscope.errors import ConfigError
+from celeryscope.http import Answer, Request, line
 
 TIMEOUT = 10.0  # seconds for a request to arrive whole, and for an answer to be taken
 IDLE_TIMEOUT = 75.0  # seconds between two requests of a connection: more than common scrape intervals
 LINGER = 1.0  # seconds to swallow what a client still sends, so that it reads its answer and not a reset
+POLL_INTERVAL = 0.1  # seconds between two looks at the deadlines, and at whether to stop
 STOP_GRACE = 0.3  # seconds for the answers on their way when the server stops
 ERROR_LOG_INTERVAL = 60.0  # seconds between two tracebacks
-MAX_CONNECTIONS = 64
-MAX_REQUESTS = 16  # answered at once
 MAX_HEAD_BYTES = 16 * 1024  # request line and headers together
 MAX_PARAMS = 100
-PLAIN = "text/plain; charset=utf-8"
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A request without its body. Header names are in lower case, repeated headers joined with commas."""
+class _Heads(io.BufferedReader):
+    """Lines of request heads, at most `left` bytes. Raises HTTPException for more, ValueError for what is no line."""
 
-    method: str
-    path: str  # decoded
-    params: Mapping[str, Sequence[str]]
-    version: str  # "1.0" or "1.1"
-    headers: Mapping[str, str]
+    left = 0
+    # No control characters: parts of a header return in answers. No continued lines: they have two readings.
+    _line = re.compile(rb"(?![\t :])[\t -~\x80-\xff]*\r?\n")
 
-    def header(self, name: str) -> str:
-        """Return a header's value, empty where it is absent."""
-        return self.headers.get(name, "")
-
-    def has_body(self) -> bool:
-        """Whether something other than the next request follows."""
-        return self.header("content-length") not in ("", "0") or "transfer-encoding" in self.headers
-
-    def keeps_connection(self) -> bool:
-        """Whether the client may send another request on this connection."""
-        options = [option.strip().lower() for option in self.header("connection").split(",")]
-        return "close" not in options and (self.version == "1.1" or "keep-alive" in options)
+    def readline(self, size: int | None = -1, /) -> bytes:
+        read = super().readline(self.left + 1)
+        self.left -= len(read)
+        if self.left < 0:
+            raise HTTPException(f"more than {MAX_HEAD_BYTES} bytes before the end of the headers")
+        if not read.endswith(b"\n"):
+            raise ConnectionError("it ended within a request")
+        if not self._line.fullmatch(read):
+            raise ValueError("not a line of a request")
+        return read
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A whole answer: nothing of it is sent before all of it exists."""
+class _Connection(BaseHTTPRequestHandler):
+    """One client, in a thread of its own. Its socket never times out: the server cuts it at its deadline."""
 
-    status: HTTPStatus
-    body: bytes
-    content_type: str = PLAIN
-    headers: tuple[tuple[str, str], ...] = ()
+    server: "WebServer"
+    protocol_version = "HTTP/1.1"
+    default_request_version = "HTTP/1.0"  # to HTTP/0.9 the library answers without status and headers
+    disable_nagle_algorithm = True
+    rbufsize = 0  # the buffer is that of _Heads
 
+    def setup(self) -> None:
+        super().setup()
+        threading.current_thread().name = "celeryscope-web-connection"
+        self.rfile = self.heads = _Heads(self.rfile)
+        self.answering = False  # while it holds one of the places for requests
+        self.heard_at = self.allow(self.server.patience)  # when it was opened, or began its last request
 
-class Refusal(Exception):
-    """What arrived is no request, and nothing after it can be trusted to be one."""
+    def handle(self) -> None:
+        self.server.admit(self)
+        super().handle()
 
-    def __init__(self, status: HTTPStatus, reason: str) -> None:
-        super().__init__(reason)
-        self.answer = line(status, reason)
+    def finish(self) -> None:
+        super().finish()
+        self.server.forget(self)
 
+    def handle_one_request(self) -> None:
+        self.close_connection = True
+        if self.server.stopping.is_set() or not self.heads.peek(1):
+            return
+        self.heard_at = self.allow(self.server.patience)
+        self.heads.left = MAX_HEAD_BYTES
+        self.command, self.request_version = "", self.default_request_version
+        try:
+            self.raw_requestline = b""
+            while not self.raw_requestline.strip():  # an empty line may follow the request before
+                self.raw_requestline = self.heads.readline()
+            if not self.parse_request():
+                return
+            if self.headers.get_payload():  # what the library makes of headers after a line that is none
+                raise ValueError("not a header")
+            url = urlsplit(self.path)
+            params = parse_qs(url.query, max_num_fields=MAX_PARAMS)
+        except HTTPException as error:
+            self.send_error(HTTPStatus.REQUEST_URI_TOO_LONG, explain=str(error))
+        except ValueError:
+            self.send_error(HTTPStatus.BAD_REQUEST, explain="the URL or a header cannot be read")
+        else:
+            self.respond(Request(self.command, unquote(url.path) or "/", params, self.headers))
 
-def line(status: HTTPStatus, text: str, *headers: tuple[str, str]) -> Answer:
-    """Return an answer of one line of plain text."""
-    return Answer(status, f"{text}\n".encode(), headers=headers)
+    def handle_expect_100(self) -> bool:
+        return True  # without asking for the body: no answer depends on it
 
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        status = HTTPStatus(code)
+        self.close_connection = True
+        self.send(line(status, f"{status.phrase}: {explain or status.description}"))  # `message` quotes the request
+        self.linger()
 
-_END_OF_LINE = re.compile(rb"\r?\n")
-_END_OF_HEAD = re.compile(rb"\r?\n\r?\n")
-_REQUEST_LINE = re.compile(rb"([!-~]+) ([!-~]+) HTTP/1\.([0-9])")
-# No control characters in a value: parts of it return in answers. No continued lines: they have two readings.
-_HEADER_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t -~\x80-\xff]*?)[ \t]*")
-_SLASHES = re.compile("^/{2,}")
+    def respond(self, request: Request) -> None:
+        has_body = request.header("Content-Length") not in ("", "0") or "Transfer-Encoding" in request.headers
+        self.close_connection |= has_body or "close" in request.header("Connection").lower()
+        limited = request.path not in self.server.always
+        if limited and not self.server.places.acquire(blocking=False):
+            self.send(line(HTTPStatus.SERVICE_UNAVAILABLE, "too many requests at once", ("Retry-After", "1")))
+        else:
+            try:
+                self.answering = limited
+                self.allow(inf)
+                self.send(self.server.answered(request))
+            finally:
+                self.answering = False
+                if limited:
+                    self.server.places.release()
+        if has_body:
+            self.linger()
+        self.allow(IDLE_TIMEOUT)
 
-
-def parse_request(head: bytes) -> Request:
-    """Return the request of a request line and header lines, without the empty one. Raises Refusal."""
-    first, *others = _END_OF_LINE.split(head)
-    match = _REQUEST_LINE.fullmatch(first)
-    if match is None:
-        raise Refusal(HTTPStatus.BAD_REQUEST, "this is no request line of HTTP/1.0 or HTTP/1.1")
-    method, target, minor = (part.decode("ascii") for part in match.groups())
-    try:
-        # Slashes first: what follows "//" would be read as a host.
-        parts = urlsplit(_SLASHES.sub("/", target))
-        params = parse_qs(parts.query, max_num_fields=MAX_PARAMS)
-    except ValueError:
-        raise Refusal(HTTPStatus.BAD_REQUEST, "this URL cannot be read") from None
-    headers: dict[str, str] = {}
-    for other in others:
-        match = _HEADER_LINE.fullmatch(other)
-        if match is None:
-            raise Refusal(HTTPStatus.BAD_REQUEST, "a header is malformed")
-        name, value = (part.decode("latin-1") for part in match.groups())
-        name = name.lower()
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    return Request(method, unquote(parts.path) or "/", params, "1.0" if minor == "0" else "1.1", headers)
-
-
-class _Connection:
-    """One client. Everything but `cut` is for the connection's own thread."""
-
-    def __init__(self, sock: socket.socket, clock: Clock, timeout: float) -> None:
-        self.heard_at = clock.now().elapsed  # when it was opened, or its last request was read
-        self.answering = False
-        self._sock = sock
-        self._clock = clock
-        self._timeout = timeout
-        self._arrived = b""
-
-    def open(self) -> None:
-        """Send the last, short part of an answer without waiting for the client to acknowledge the others."""
-        self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-    def read(self, idle_timeout: float) -> bytes | None:
-        """Return the next request's head. None: the client left. Raises Refusal, and TimeoutError if late."""
-        begun = bool(self._arrived)
-        deadline = self._clock.now().elapsed + (self._timeout if begun else idle_timeout)
-        while True:
-            self._arrived = self._arrived.lstrip(b"\r\n")
-            end = _END_OF_HEAD.search(self._arrived)
-            if (end.start() if end else len(self._arrived)) > MAX_HEAD_BYTES:
-                if _END_OF_LINE.search(self._arrived, 0, MAX_HEAD_BYTES):
-                    status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
-                else:
-                    status = HTTPStatus.REQUEST_URI_TOO_LONG
-                raise Refusal(status, f"more than {MAX_HEAD_BYTES} bytes before the end of the headers")
-            if end:
-                head, self._arrived = self._arrived[: end.start()], self._arrived[end.end() :]
-                return head
-            received = self._receive(deadline)
-            if not received:
-                return None
-            if not begun:
-                begun = True
-                deadline = self._clock.now().elapsed + self._timeout
-            self._arrived += received
-
-    def send(self, answer: Answer, *, body: bool, keep: str) -> None:
-        """Send an answer; `keep` is its Connection header. Raises TimeoutError if not taken in time."""
-        fields = [
+    def send(self, answer: Answer) -> None:
+        self.close_connection |= self.server.stopping.is_set()
+        self.wfile = whole = io.BytesIO()
+        self.send_response_only(answer.status)
+        for name, value in (
             ("Server", f"celeryscope/{__version__}"),
-            ("Date", formatdate(self._clock.now().wall, usegmt=True)),
+            ("Date", self.date_time_string(self.server.clock.now().wall)),
             ("Content-Type", answer.content_type),
             ("Content-Length", str(len(answer.body))),
             ("Cache-Control", "no-store"),
             ("X-Content-Type-Options", "nosniff"),
-            ("Connection", keep),
+            ("Connection", "close" if self.close_connection else "keep-alive"),
             *answer.headers,
-        ]
-        head = f"HTTP/1.1 {answer.status.value} {answer.status.phrase}\r\n"
-        head += "".join(f"{name}: {value}\r\n" for name, value in fields) + "\r\n"
-        self._sock.settimeout(self._timeout)  # of the whole call, not of each part
-        self._sock.sendall(head.encode("latin-1") + (answer.body if body else b""))
+        ):
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            whole.write(answer.body)
+        self.allow(self.server.patience)
+        self.connection.sendall(whole.getvalue())
 
     def linger(self) -> None:
         """End the answers and swallow what the client still sends: unread, it would reset the last answer."""
-        self._sock.shutdown(socket.SHUT_WR)
-        deadline = self._clock.now().elapsed + LINGER
-        while self._receive(deadline):
+        self.allow(LINGER)
+        self.connection.shutdown(socket.SHUT_WR)
+        while self.connection.recv(65536):
             pass
+
+    def allow(self, seconds: float) -> float:
+        """Move the deadline to so many seconds from now; return now."""
+        now = self.server.clock.now().elapsed
+        self.deadline = now + seconds
+        return now
 
     def cut(self) -> None:
         """Make every read and write of the connection's thread end now."""
         with suppress(OSError):
-            self._sock.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        """Give the socket back."""
-        self._sock.close()
-
-    def _receive(self, deadline: float) -> bytes:
-        remaining = deadline - self._clock.now().elapsed
-        if remaining <= 0:
-            raise TimeoutError("timed out")
-        self._sock.settimeout(remaining)
-        return self._sock.recv(65536)
+            self.request.shutdown(socket.SHUT_RDWR)
 
 
-class WebServer:
+class WebServer(ThreadingTCPServer):
     """Answers HTTP requests with what `answer(request)` returns, in threads of its own.
 
-    What `answer` raises becomes a 500, and a traceback in the log once a minute at most. `always` are the
-    paths that are answered even while `max_requests` others are. `timeout` is in seconds.
+    What `answer` raises becomes a 500, and a traceback in the log once a minute at most. `always` are the paths that
+    are answered even while `max_requests` others are. `timeout` is in seconds.
     """
+
+    allow_reuse_address = True
+    daemon_threads = True
+    request_queue_size = 128
 
     def __init__(
         self,
@@ -209,156 +192,114 @@ class WebServer:
         always: Collection[str] = (),
         clock: Clock | None = None,
         timeout: float = TIMEOUT,
-        max_requests: int = MAX_REQUESTS,
-        max_connections: int = MAX_CONNECTIONS,
+        max_requests: int = 16,
+        max_connections: int = 64,
     ) -> None:
+        # The base class is initialized by start(): it listens at once.
         self.host = host
         self.port = port  # once started, the one that 0 stood for
+        self.always = frozenset(always)
+        self.clock = clock or SystemClock()
+        self.patience = timeout
+        self.places = threading.BoundedSemaphore(max_requests)
+        self.stopping = threading.Event()
         self._answer = answer
-        self._always = frozenset(always)
-        self._clock = clock or SystemClock()
-        self._timeout = timeout
         self._max_connections = max_connections
-        self._places = threading.BoundedSemaphore(max_requests)
         self._connections: set[_Connection] = set()
         self._changed = threading.Condition()  # guards the set and the next two
-        self._log_again = float("-inf")
+        self._log_again = -inf
         self._unlogged = 0
-        self._stopping = threading.Event()
-        self._wake: socket.socket | None = None
         self._thread: threading.Thread | None = None
 
     @property
     def url(self) -> str:
         """Where it listens, as http://host:port."""
-        return f"http://{_joined(self.host, self.port)}"
+        return f"http://{self._address()}"
 
     def start(self) -> None:
         """Listen, and answer from now on. Raises ConfigError where it cannot listen there."""
-        listener = _listen(self.host, self.port)
-        self.port = listener.getsockname()[1]
-        self._wake, woken = socket.socketpair()
-        self._thread = threading.Thread(
-            target=self._accept, args=(listener, woken), name="celeryscope-web", daemon=True
-        )
+        try:
+            self.address_family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+            super().__init__((self.host, self.port), _Connection)
+        except (OSError, UnicodeError) as error:  # UnicodeError: a name that is none
+            reason = str(getattr(error, "strerror", None) or error)
+            reason = f"{reason[:1].lower()}{reason[1:]}; choose another with --listen-address"
+            raise ConfigError(f"cannot listen on {self._address()}: {reason}") from error
+        self.port = self.server_address[1]
+        name = "celeryscope-web"
+        self._thread = threading.Thread(target=self.serve_forever, args=(POLL_INTERVAL,), name=name, daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
         """Stop listening, let answers on their way end for a moment, cut all else."""
-        self._stopping.set()
-        if self._wake is None or self._thread is None:
+        self.stopping.set()
+        if self._thread is None:
             return
-        self._wake.close()
-        self._thread.join(STOP_GRACE)
+        self.shutdown()
+        self.server_close()
         with self._changed:
-            _cut(connection for connection in self._connections if not connection.answering)
-            self._changed.wait_for(lambda: not self._connections, STOP_GRACE)
-            _cut(self._connections)
-            self._changed.wait_for(lambda: not self._connections, STOP_GRACE)
+            for spared in (True, False):
+                for connection in self._connections:
+                    if not (connection.answering and spared):
+                        connection.cut()
+                self._changed.wait_for(lambda: not self._connections, STOP_GRACE)
 
-    def _accept(self, listener: socket.socket, woken: socket.socket) -> None:
-        with listener, woken, selectors.DefaultSelector() as selector:
-            selector.register(listener, selectors.EVENT_READ)
-            selector.register(woken, selectors.EVENT_READ)
-            while not self._stopping.is_set():
-                selector.select()
-                try:
-                    sock, _ = listener.accept()
-                except (BlockingIOError, ConnectionError):  # woken, or gone again
-                    continue
-                except OSError as error:  # out of file descriptors: the listener stays readable, so wait
-                    self._log("cannot accept a connection", error)
-                    self._stopping.wait(0.1)
-                    continue
-                self._admit(_Connection(sock, self._clock, self._timeout))
-
-    def _admit(self, connection: _Connection) -> None:
-        with self._changed:
-            if len(self._connections) >= self._max_connections:
-                waiting = [other for other in self._connections if not other.answering]
-                if waiting:
-                    longest = min(waiting, key=lambda other: other.heard_at)
-                    self._connections.remove(longest)
-                    longest.cut()
-            if len(self._connections) >= self._max_connections:
-                connection.close()
-                return
-            self._connections.add(connection)
-        thread = threading.Thread(
-            target=self._serve, args=(connection,), name="celeryscope-web-connection", daemon=True
-        )
+    def get_request(self) -> tuple[Any, Any]:
+        """Accept a connection. Out of file descriptors the listener stays readable: then wait before the next try."""
         try:
-            thread.start()
-        except RuntimeError as error:  # no more threads
-            self._log("cannot serve a connection", error)
-            self._forget(connection)
+            return super().get_request()
+        except OSError as error:
+            if not isinstance(error, ConnectionError):  # that would be a client gone again
+                self._report("cannot accept a connection", error)
+                self.stopping.wait(POLL_INTERVAL)
+            raise
 
-    def _forget(self, connection: _Connection) -> None:
-        connection.close()
+    def admit(self, connection: _Connection) -> None:
+        """Give a connection a place: that of the longest idle one if all are taken. Raises ConnectionError if none."""
         with self._changed:
+            if len(self._connections) >= self._max_connections:
+                idle = [other for other in self._connections if not other.answering]
+                if not idle:
+                    raise ConnectionError("too many connections")
+                longest = min(idle, key=lambda other: other.heard_at)
+                longest.cut()
+                self._connections.remove(longest)
+            self._connections.add(connection)
+
+    def forget(self, connection: _Connection) -> None:
+        """Close a connection, under the lock: what is cut is not a descriptor that became another's."""
+        with self._changed:
+            connection.request.close()
             self._connections.discard(connection)
             self._changed.notify_all()
 
-    def _serve(self, connection: _Connection) -> None:
-        try:
-            self._converse(connection)
-        except OSError as error:  # too slow, or gone
+    def service_actions(self) -> None:
+        """Cut the connections whose deadline is over."""
+        now = self.clock.now().elapsed
+        with self._changed:
+            for connection in self._connections:
+                if connection.deadline <= now:
+                    connection.cut()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Log what ended a connection: a bug costs this one and no other."""
+        error = sys.exception()
+        if isinstance(error, OSError):  # cut, or gone
             logger.debug("connection ended: %s", error)
-        except Exception as error:  # noqa: BLE001 - a bug costs this connection and no other
-            self._log("connection ended by an error", error)
-        finally:
-            self._forget(connection)
+        else:
+            self._report("connection ended by an error", error)
 
-    def _converse(self, connection: _Connection) -> None:
-        connection.open()
-        idle_timeout = self._timeout
-        while not self._stopping.is_set():
-            try:
-                head = connection.read(idle_timeout)
-                if head is None:
-                    return
-                request = parse_request(head)
-            except Refusal as refusal:
-                logger.debug("refused: %s", refusal)
-                connection.send(refusal.answer, body=True, keep="close")
-                connection.linger()
-                return
-            if not self._respond(connection, request):
-                if request.has_body():
-                    connection.linger()
-                return
-            idle_timeout = IDLE_TIMEOUT
-
-    def _respond(self, connection: _Connection, request: Request) -> bool:
-        """Answer a request; return whether the connection goes on."""
-        connection.heard_at = self._clock.now().elapsed
-        limited = request.path not in self._always
-        if limited and not self._places.acquire(blocking=False):
-            answer = line(HTTPStatus.SERVICE_UNAVAILABLE, "too many requests at once", ("Retry-After", "1"))
-            return self._send(connection, request, answer)
-        try:
-            connection.answering = limited
-            return self._send(connection, request, self._answered(request))
-        finally:
-            connection.answering = False
-            if limited:
-                self._places.release()
-
-    def _send(self, connection: _Connection, request: Request, answer: Answer) -> bool:
-        keep = request.keeps_connection() and not request.has_body() and not self._stopping.is_set()
-        connection.send(answer, body=request.method != "HEAD", keep="keep-alive" if keep else "close")
-        return keep
-
-    def _answered(self, request: Request) -> Answer:
+    def answered(self, request: Request) -> Answer:
+        """Return the answer to a request, a 500 where making it fails."""
         try:
             return self._answer(request)
         except Exception as error:  # noqa: BLE001 - whatever it was, the next request is answered
-            self._log(f"cannot answer {request.path}", error)
+            self._report(f"cannot answer {request.path}", error)
             return line(HTTPStatus.INTERNAL_SERVER_ERROR, "the answer could not be made: the log says why")
 
-    def _log(self, message: str, error: Exception) -> None:
+    def _report(self, message: str, error: BaseException | None) -> None:
         """Log an error with its traceback, unless one was logged within the last minute."""
-        now = self._clock.now().elapsed
+        now = self.clock.now().elapsed
         with self._changed:
             if now < self._log_again:
                 self._unlogged += 1
@@ -367,36 +308,5 @@ class WebServer:
             unlogged, self._unlogged = self._unlogged, 0
         logger.error("%s (errors not logged since the last one: %d)", message, unlogged, exc_info=error)
 
-
-def _cut(connections: Iterable[_Connection]) -> None:
-    for connection in connections:
-        connection.cut()
-
-
-def _joined(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        # Like most servers, IPv4 first where a name has both: "localhost" is 127.0.0.1.
-        family, _, _, _, address = min(found, key=lambda info: info[0] != socket.AF_INET)
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)  # "::" is IPv4 too
-            listener.setblocking(False)
-            listener.bind(address)
-            listener.listen(128)
-        except OSError:
-            listener.close()
-            raise
-    except (OSError, UnicodeError) as error:  # UnicodeError: a name that is none
-        reason = str(getattr(error, "strerror", None) or error)
-        raise ConfigError(
-            f"cannot listen on {_joined(host, port)}: {reason[:1].lower()}{reason[1:]};"
-            " choose another with --listen-address"
-        ) from error
-    return listener
+    def _address(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
