@@ -24,9 +24,7 @@ MODULE = (sys.executable, "-m")
 class Demo:
     """One run: what is started, in order, what is shown of it, and how it ends."""
 
-    def __init__(
-        self, listen: Address, broker_url: str | None, screen: terminal.Screen, stop: StopSignal
-    ) -> None:
+    def __init__(self, listen: Address, broker_url: str | None, screen: terminal.Screen, stop: StopSignal) -> None:
         self._address = listen
         self._broker_url = broker_url
         self._screen = screen

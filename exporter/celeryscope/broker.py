@@ -117,8 +117,7 @@ def _project_app(name: str) -> Celery:
         ) from error
     if not isinstance(app, Celery):
         raise ConfigError(
-            f"app cannot be {name!r} (-A): it is of type {type(app).__name__}; name a Celery app, "
-            "as module:attribute"
+            f"app cannot be {name!r} (-A): it is of type {type(app).__name__}; name a Celery app, as module:attribute"
         )
     return app
 

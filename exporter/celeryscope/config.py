@@ -124,9 +124,7 @@ class Config:
     log_level: str = _setting(
         "info", values.choice("debug", "info", "warning", "error"), OUTPUT, "debug, info, warning or error."
     )
-    log_format: str = _setting(
-        "logfmt", values.choice("logfmt", "json"), OUTPUT, "logfmt or json, on stderr."
-    )
+    log_format: str = _setting("logfmt", values.choice("logfmt", "json"), OUTPUT, "logfmt or json, on stderr.")
 
     runtime_buckets: tuple[float, ...] = _setting(
         RUNTIME_BUCKETS, values.BUCKETS, METRICS, "Upper bounds of runtime histograms."
@@ -142,17 +140,11 @@ class Config:
     canary_interval: float = _setting(15.0, values.DURATION, TIMING, "Between own events that prove we hear.")
     workers_poll_interval: float = _setting(30.0, values.DURATION, TIMING, "Between inspections of workers.")
     worker_timeout: float = _setting(30.0, values.DURATION, TIMING, "Silence that means: worker lost.")
-    solo_worker_timeout: float = _setting(
-        3600.0, values.DURATION, TIMING, "The same for solo pools, mute at work."
-    )
-    worker_retention: float = _setting(
-        3600.0, values.DURATION, TIMING, "How long a worker that is gone shows."
-    )
+    solo_worker_timeout: float = _setting(3600.0, values.DURATION, TIMING, "The same for solo pools, mute at work.")
+    worker_retention: float = _setting(3600.0, values.DURATION, TIMING, "How long a worker that is gone shows.")
     orphan_timeout: float = _setting(3600.0, values.DURATION, TIMING, "How long its tasks may still end.")
     task_ttl: float = _setting(86400.0, values.DURATION, TIMING, "How long a task without an end is kept.")
-    pair_retention: float = _setting(
-        86400.0, values.DURATION, TIMING, "How long an idle (task, queue) shows."
-    )
+    pair_retention: float = _setting(86400.0, values.DURATION, TIMING, "How long an idle (task, queue) shows.")
 
     max_tracked_tasks: int = _setting(50_000, values.COUNT, BOUNDS, "Received and started tasks in memory.")
     max_sent_tasks: int = _setting(500_000, values.COUNT, BOUNDS, "Sent tasks in memory: your backlog.")
@@ -216,9 +208,7 @@ def unknown_variables(environ: Mapping[str, str] | None = None) -> list[str]:
     known = {setting.variable for setting in SETTINGS.values()} | {FILE_VARIABLE}
     # Kubernetes tells pods of every service: one that is called celeryscope sets CELERYSCOPE_PORT and more.
     services = [name.removesuffix("_SERVICE_HOST") for name in environ if name.endswith("_SERVICE_HOST")]
-    links = re.compile(
-        "|".join(rf"{re.escape(service)}_(?:SERVICE|PORT)(?:_\w+)?" for service in services) or r"(?!)"
-    )
+    links = re.compile("|".join(rf"{re.escape(service)}_(?:SERVICE|PORT)(?:_\w+)?" for service in services) or r"(?!)")
     return [
         f"the variable {name} is not known and ignored{_suggestion(name, known)}"
         for name in sorted(environ)
@@ -293,15 +283,11 @@ def _read_url(file: Path, origin: str) -> str:
     try:
         url = file.read_text(encoding="utf-8").strip()
     except OSError as error:
-        raise ConfigError(
-            f"the broker URL's file {file}, from {origin}, cannot be read: {error.strerror}"
-        ) from error
+        raise ConfigError(f"the broker URL's file {file}, from {origin}, cannot be read: {error.strerror}") from error
     except UnicodeDecodeError:
         url = ""
     if not url or "\n" in url:
-        raise ConfigError(
-            f"the broker URL's file {file}, from {origin}, must hold one line, the URL"
-        ) from None
+        raise ConfigError(f"the broker URL's file {file}, from {origin}, must hold one line, the URL") from None
     return url
 
 

@@ -254,6 +254,7 @@ def parse_eta(eta: str | None) -> float | None:
 _REPR_CLASS = re.compile(r"\s*((?:\w+\.)*\w+)\(")
 _FRAME = re.compile(r'^\s+File ".*", line \d+', re.MULTILINE)
 _RAISED = re.compile(r"^((?:[\w<>]+\.)*\w+)(?::|$)", re.MULTILINE)
+_RETRY_CAUSE = re.compile(r"Retry\(Retry\(\.\.\.\), (.+)", re.DOTALL)
 _UNREGISTERED = re.compile(r"""\s*NotRegistered\((['"])(.+?)\1\)""", re.DOTALL)
 # Billiard's stand-in for what happened to a lost process or at a hard time limit (`billiard/einfo.py`).
 _WRAPPERS = frozenset({"ExceptionWithTraceback"})
@@ -275,10 +276,16 @@ def exception_class(exception: str | None, traceback: str | None) -> str:
 
 
 def retry_class(exception: str | None, traceback: str | None) -> str:
-    """Return the class name of a retry's cause; `Retry` where `self.retry()` was called without one."""
+    """Return the class name of a retry's cause; `Retry` where `self.retry()` was called without one.
+
+    Prefork tells the cause itself; solo, threads and gevent hand on the exception object: `Retry(Retry(...), cause, when)`.
+    """
     if exception is None or exception == "None":
         return "Retry"
-    return exception_class(exception, traceback)
+    match = _RETRY_CAUSE.match(exception)
+    if match and match[1].startswith("None,"):
+        return "Retry"
+    return exception_class(match[1] if match else exception, traceback)
 
 
 def unregistered_task(exception: str | None) -> str | None:

@@ -33,9 +33,7 @@ _NUMBER = r"(\d+(?:\.\d*)?|\.\d+)"
 _DURATION = re.compile(rf"{_NUMBER}\s*({'|'.join(DURATION_UNITS)})?", re.ASCII)
 _SIZE = re.compile(rf"{_NUMBER}\s*({'|'.join(unit for unit in SIZE_UNITS if unit)})?", re.ASCII)
 _COUNT = re.compile(r"\d+(?:_\d+)*", re.ASCII)
-_ADDRESS = re.compile(
-    r"(?:\[(?P<six>[0-9A-Fa-f:.%\w]+)\]|(?P<host>[^\s:/\[\]]*)):(?P<port>\d{1,5})", re.ASCII
-)
+_ADDRESS = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.%\w]+)\]|(?P<host>[^\s:/\[\]]*)):(?P<port>\d{1,5})", re.ASCII)
 
 
 class Address(NamedTuple):
@@ -229,9 +227,7 @@ URL = Kind(_text, "a URL such as redis://HOST:6379/0", "URL")
 APP = Kind(_text, "where the Celery app is, as for `celery -A`, such as proj or proj.celery:app", "APP")
 PATH: Kind[Path | None] = Kind(lambda value: Path(_text(value)).expanduser(), "the path of a file", "FILE")
 ADDRESS = Kind(_address, "HOST:PORT, such as 127.0.0.1:9808, [::1]:9808 or :9808", "HOST:PORT")
-DURATION = Kind(
-    _duration, "a duration above 0: seconds, or a number with ms, s, m, h or d", "DURATION", _show_duration
-)
+DURATION = Kind(_duration, "a duration above 0: seconds, or a number with ms, s, m, h or d", "DURATION", _show_duration)
 SIZE = Kind(_size, "a size above 0: bytes, or a number with kB, KiB, MB, MiB, GB or GiB", "SIZE", _show_size)
 COUNT = Kind(_count, "a whole number from 1 to 1000000000", "N")
 FLAG = Kind(_flag, "true or false", "", lambda value: "on" if value else "off")

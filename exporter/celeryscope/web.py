@@ -181,7 +181,7 @@ class WebServer(ThreadingTCPServer):
 
     allow_reuse_address = True
     daemon_threads = True
-    request_queue_size = 128
+    request_queue_size = 1024  # beyond it the kernel makes a new client wait for a second
 
     def __init__(
         self,

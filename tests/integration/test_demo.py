@@ -224,8 +224,7 @@ def test_on_a_terminal_the_lines_are_refreshed_and_ctrl_c_ends_it(demo: Demo) ->
     command = [
         *python(
             "-c",
-            "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
-            "os.execv(sys.argv[1], sys.argv[1:])",
+            "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])",
         ),
         *demo.command,
     ]
@@ -262,9 +261,7 @@ def test_the_redis_of_the_system_will_do() -> None:
     assert not psutil.pid_exists(started_broker.pid)
 
 
-def test_a_broker_that_runs_already_is_used_and_left_clean(
-    demo: Demo, protected_valkey_server: Valkey
-) -> None:
+def test_a_broker_that_runs_already_is_used_and_left_clean(demo: Demo, protected_valkey_server: Valkey) -> None:
     with demo.running("--broker-url", protected_valkey_server.url) as process:
         demo.wait_for_tasks()
         process.signal(signal.SIGINT)

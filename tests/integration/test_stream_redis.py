@@ -77,9 +77,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("options", SETTINGS.values(), ids=SETTINGS)
-def test_every_event_arrives_under_the_transport_options(
-    valkey_server: Valkey, options: dict[str, Any]
-) -> None:
+def test_every_event_arrives_under_the_transport_options(valkey_server: Valkey, options: dict[str, Any]) -> None:
     app = application(valkey_server.database_url(3), **options)
     with listening(app) as stream:
         # Without a prefix nothing tells databases apart: that is kombu's.

@@ -144,9 +144,7 @@ def test_the_first_poll_finds_workers_and_later_ones_ask_the_known(
     asking.close()
 
 
-def test_a_worker_that_does_not_answer_costs_one_timeout_once(
-    valkey_server: Valkey, two: dict[str, Process]
-) -> None:
+def test_a_worker_that_does_not_answer_costs_one_timeout_once(valkey_server: Valkey, two: dict[str, Process]) -> None:
     asking = discovered(application(valkey_server.url), list(two))
     os.kill(two["threads@host"].pid, signal.SIGSTOP)
     started = time.monotonic()

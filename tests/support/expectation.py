@@ -130,12 +130,7 @@ def _count_end(outcome: str, exception: str, count: Callable[..., None]) -> None
 
 def differences(wanted: Counter[Series], metrics: Metrics) -> list[str]:
     """A line for every series that is missing, extra or another number. Empty: all is equal."""
-    found = {
-        (name, labels): value
-        for name in COMPARED
-        for labels, value in metrics.series(name).items()
-        if value != 0
-    }
+    found = {(name, labels): value for name in COMPARED for labels, value in metrics.series(name).items() if value != 0}
     return [
         f"{name:<46} {dict(sorted(labels))}: "
         f"ledger {wanted.get((name, labels), 0)}, exporter {found.get((name, labels), 0):g}"

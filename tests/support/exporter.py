@@ -100,9 +100,7 @@ class Exporter:
     def wait_for(self, name: str, value: float, timeout: float, **labels: str) -> Metrics:
         """Scrape until a series has a value; return that exposition."""
         try:
-            return self.wait_until(
-                lambda m: m.value(name, **labels) == value, timeout, f"{name}{labels} is {value:g}"
-            )
+            return self.wait_until(lambda m: m.value(name, **labels) == value, timeout, f"{name}{labels} is {value:g}")
         except AssertionError as error:
             error.add_note(f"{name}: {self.scrape().series(name)}")
             raise

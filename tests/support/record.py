@@ -146,9 +146,7 @@ def _neutral(message: Heard) -> Heard:
 
 
 def _quiet(heard: list[Heard]) -> bool:
-    last = max(
-        (m.time for m in heard if any(e["type"].startswith("task-") for e in m.events)), default=time.time()
-    )
+    last = max((m.time for m in heard if any(e["type"].startswith("task-") for e in m.events)), default=time.time())
     return time.time() - last > QUIET
 
 

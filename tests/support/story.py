@@ -39,9 +39,7 @@ class Story:
             self.seconds = min(end, self.seconds + 0.25)
             self.tracker.tick(self.now)
 
-    def event(
-        self, kind: str, *, hostname: str = WORKER, at: float | None = None, **fields: Any
-    ) -> dict[str, Any]:
+    def event(self, kind: str, *, hostname: str = WORKER, at: float | None = None, **fields: Any) -> dict[str, Any]:
         """Return an event; `at` is the sender's clock in seconds since the story began, the present by default."""
         timestamp = EPOCH + (self.seconds if at is None else at)
         return {
@@ -62,15 +60,11 @@ class Story:
     def sent(self, uuid: str, name: str = "app.work", queue: str | None = "fast", **fields: Any) -> None:
         """A producer publishes a task."""
         base = {"retries": 0, "eta": None, "exchange": "", "routing_key": queue, "hostname": PRODUCER}
-        self.deliver(
-            self.event("task-sent", **{"uuid": uuid, "name": name, "queue": queue, **base, **fields})
-        )
+        self.deliver(self.event("task-sent", **{"uuid": uuid, "name": name, "queue": queue, **base, **fields}))
 
     def received(self, uuid: str, name: str = "app.work", **fields: Any) -> None:
         """A worker takes a task."""
-        self.deliver(
-            self.event("task-received", **{"uuid": uuid, "name": name, "retries": 0, "eta": None, **fields})
-        )
+        self.deliver(self.event("task-received", **{"uuid": uuid, "name": name, "retries": 0, "eta": None, **fields}))
 
     def started(self, uuid: str, **fields: Any) -> None:
         """A worker starts a task."""
@@ -97,9 +91,7 @@ class Story:
     def revoked(self, uuid: str, *, expired: bool = False, terminated: bool = False, **fields: Any) -> None:
         """A worker drops or stops a task."""
         self.deliver(
-            self.event(
-                "task-revoked", uuid=uuid, expired=expired, terminated=terminated, signum=None, **fields
-            )
+            self.event("task-revoked", uuid=uuid, expired=expired, terminated=terminated, signum=None, **fields)
         )
 
     def run(self, uuid: str, **fields: Any) -> None:
@@ -139,9 +131,7 @@ class Story:
         for family in self.store.snapshot():
             if family.spec is BY_NAME[name]:
                 values: dict[tuple[str, ...], Any] = {sample.labels: sample.value for sample in family.values}
-                return values | {
-                    sample.labels: (sum(sample.counts), sample.sum) for sample in family.histograms
-                }
+                return values | {sample.labels: (sum(sample.counts), sample.sum) for sample in family.histograms}
         return {}
 
     def value(self, name: str, *labels: str) -> Any:

@@ -23,15 +23,9 @@ def new_ledger(folder: Path) -> Ledger:
 def outstanding(records: Records) -> set[str]:
     """The ids of tasks that were sent to run and have not come to their end, by their own account."""
     lives = {
-        attempt_of(record)
-        for record in records
-        if record["what"] == "send" and record["fate"] in ("run", "eventless")
+        attempt_of(record) for record in records if record["what"] == "send" and record["fate"] in ("run", "eventless")
     }
-    ended = {
-        attempt_of(record)
-        for record in records
-        if record["what"] == "end" and record["outcome"] != "requeued"
-    }
+    ended = {attempt_of(record) for record in records if record["what"] == "end" and record["outcome"] != "requeued"}
     return {uuid for uuid, *_ in lives - ended}
 
 

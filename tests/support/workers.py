@@ -65,9 +65,7 @@ def worker(
     supervised: bool = False,
 ) -> Iterator[Worker]:
     """A worker for the length of a block, ready when yielded; `supervised`: started again when it ends."""
-    command = python(
-        "-m", "celery", "-A", "support.workload.tasks", "worker", "-n", name, "-Q", ",".join(queues)
-    )
+    command = python("-m", "celery", "-A", "support.workload.tasks", "worker", "-n", name, "-Q", ",".join(queues))
     command += ["-P", pool, "-c", str(concurrency), "-E", "-l", "INFO", *options]
     environ = {
         "PYTHONPATH": pythonpath(REPOSITORY / "tests"),

@@ -82,9 +82,7 @@ def test_values_that_are_no_numbers_do_not_spoil_an_event(valkey_server: Valkey,
     with valkey_server.client() as client:
         publish(client, [*begin, end | {"runtime": float("nan")}])
     succeeded(running, "good")
-    total = running.scrape().value(
-        "celery_task_runtime_seconds_sum", task="good", queue=QUEUE, outcome="succeeded"
-    )
+    total = running.scrape().value("celery_task_runtime_seconds_sum", task="good", queue=QUEUE, outcome="succeeded")
     assert total is not None
     assert 0 <= total < 5
 
@@ -161,24 +159,16 @@ def test_hostile_names_leave_the_exposition_valid(valkey_server: Valkey, running
         "every task with a hostile name failed",
     )
     assert metrics.value("celery_broker_up") == 1
-    assert all(
-        len(label) <= 1000
-        for labels in metrics.labels("celery_task_failed_total")
-        for label in labels.values()
-    )
+    assert all(len(label) <= 1000 for labels in metrics.labels("celery_task_failed_total") for label in labels.values())
     assert check_metrics(metrics.text) == ""
     openmetrics = running.get(headers={"Accept": "application/openmetrics-text; version=1.0.0"})
     assert openmetrics.body.decode().endswith("# EOF\n")
 
 
-def test_event_types_without_end_do_not_make_series_without_end(
-    valkey_server: Valkey, running: Exporter
-) -> None:
+def test_event_types_without_end_do_not_make_series_without_end(valkey_server: Valkey, running: Exporter) -> None:
     with valkey_server.client() as client:
         for start in range(0, 2000, 100):
-            publish(
-                client, [event(f"task-made-up-{number}", uuid="x") for number in range(start, start + 100)]
-            )
+            publish(client, [event(f"task-made-up-{number}", uuid="x") for number in range(start, start + 100)])
         publish(client, life("good", "good-1"))
     succeeded(running, "good")
     metrics = running.scrape()

@@ -30,9 +30,7 @@ def hears(running: Exporter, server: Valkey, name: str) -> bool:
 
 
 @pytest.mark.truth
-def test_counters_survive_a_broker_restart_and_counting_resumes(
-    valkey_server: Valkey, tmp_path: Path
-) -> None:
+def test_counters_survive_a_broker_restart_and_counting_resumes(valkey_server: Valkey, tmp_path: Path) -> None:
     ledger = new_ledger(tmp_path / "ledger")
     with ExitStack() as stack:
         running = stack.enter_context(exporter(valkey_server.url, log=tmp_path / "exporter.log"))
@@ -53,9 +51,7 @@ def test_counters_survive_a_broker_restart_and_counting_resumes(
 
         valkey_server.stop()
         running.wait_for("celery_broker_up", 0, 5.0)
-        assert running.scrape().sum("celery_task_succeeded_total") == before.sum(
-            "celery_task_succeeded_total"
-        )
+        assert running.scrape().sum("celery_task_succeeded_total") == before.sum("celery_task_succeeded_total")
         valkey_server.start()
 
         wait_until(lambda: hears(running, valkey_server, "probe@example"), RESUME_TIMEOUT, "counting resumes")

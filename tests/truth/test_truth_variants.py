@@ -33,9 +33,7 @@ class Cluster:
     producer: Producer
     queues: Sequence[str]
 
-    def run(
-        self, view: View = EVERYTHING_KNOWN, send: Callable[[Producer, str], None] = send_portable_kinds
-    ) -> None:
+    def run(self, view: View = EVERYTHING_KNOWN, send: Callable[[Producer, str], None] = send_portable_kinds) -> None:
         """Send tasks of every kind that every pool can do, and compare."""
         self._announce()
         for queue in self.queues:
@@ -95,9 +93,7 @@ def test_without_task_sent_the_queue_is_that_of_a_worker_with_a_single_one(
         one.run(View(sent_events=False, queue="alpha"))
 
 
-def test_without_task_sent_the_queue_is_unknown_on_a_worker_with_two(
-    valkey_server: Valkey, tmp_path: Path
-) -> None:
+def test_without_task_sent_the_queue_is_unknown_on_a_worker_with_two(valkey_server: Valkey, tmp_path: Path) -> None:
     with cluster(valkey_server, tmp_path, queues=("alpha", "beta"), sent_events=False) as one:
         one.run(View(sent_events=False))
 
@@ -116,9 +112,7 @@ def test_a_worker_seven_hours_away_in_time_zone_has_right_waits(
 @needs("faketime")
 @pytest.mark.system("faketime")
 @pytest.mark.parametrize("ahead", [SKEW, -SKEW])
-def test_a_worker_with_a_wrong_clock_has_right_waits(
-    valkey_server: Valkey, tmp_path: Path, ahead: float
-) -> None:
+def test_a_worker_with_a_wrong_clock_has_right_waits(valkey_server: Valkey, tmp_path: Path, ahead: float) -> None:
     with cluster(valkey_server, tmp_path, env=faketime_environment(ahead)) as one:
         one.exporter.wait_until(
             lambda metrics: _near(metrics.value("celery_worker_clock_skew_seconds", worker=WORKER), -ahead),
@@ -130,9 +124,7 @@ def test_a_worker_with_a_wrong_clock_has_right_waits(
 
 
 @pytest.mark.parametrize(("pool", "concurrency"), [("solo", 1), ("threads", 4), ("gevent", 20)])
-def test_every_pool_is_counted_alike(
-    valkey_server: Valkey, tmp_path: Path, pool: str, concurrency: int
-) -> None:
+def test_every_pool_is_counted_alike(valkey_server: Valkey, tmp_path: Path, pool: str, concurrency: int) -> None:
     with cluster(valkey_server, tmp_path, pool=pool, concurrency=concurrency) as one:
         one.run()
         assert_nothing_in_flight(one.exporter, timeout=20.0)

@@ -31,9 +31,7 @@ def options_of(app: celery.Celery) -> dict[str, Any]:
 
 
 class TestOwnApp:
-    def test_it_connects_to_the_url_whatever_celerys_variables_say(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_it_connects_to_the_url_whatever_celerys_variables_say(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for name in ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL"):
             monkeypatch.setenv(name, "redis://elsewhere:6379/0")
         app = app_of()
@@ -42,9 +40,7 @@ class TestOwnApp:
         assert app.pool.connection.hostname == "broker"
         assert broker.broker_address(app) == URL
 
-    def test_no_settings_module_is_read_by_accident(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_no_settings_module_is_read_by_accident(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "celeryconfig.py").write_text("raise SystemExit('read')")
         monkeypatch.chdir(tmp_path)
         monkeypatch.syspath_prepend(str(tmp_path))
@@ -83,9 +79,7 @@ class TestOptions:
         assert options["health_check_interval"] == 10
 
     def test_what_the_user_set_stays(self) -> None:
-        options = options_of(
-            app_of(broker_transport_options={"socket_timeout": 99, "socket_keepalive": False, "x": 1})
-        )
+        options = options_of(app_of(broker_transport_options={"socket_timeout": 99, "socket_keepalive": False, "x": 1}))
         assert (options["socket_timeout"], options["socket_keepalive"], options["x"]) == (99, False, 1)
 
     def test_every_connection_of_the_app_has_them(self) -> None:
@@ -138,9 +132,7 @@ class TestWrongUrls:
             ("rediss://h/0?ssl_cert_reqs=some", "the broker URL has a parameter that kombu cannot read"),
         ],
     )
-    def test_they_show_when_connecting_in_one_line_without_a_piece_of_a_password(
-        self, url: str, said: str
-    ) -> None:
+    def test_they_show_when_connecting_in_one_line_without_a_piece_of_a_password(self, url: str, said: str) -> None:
         app = app_of(url)
         with pytest.raises(StreamError) as caught:
             broker.connect(app)
@@ -150,9 +142,7 @@ class TestWrongUrls:
         assert "\n" not in message
         assert caught.value.__context__ is None or caught.value.__suppress_context__
 
-    @pytest.mark.parametrize(
-        "url", [URL, "redis://:p%40%2Fw@h", "redis://h/", "amqp://h/name", "amqp://", "memory://"]
-    )
+    @pytest.mark.parametrize("url", [URL, "redis://:p%40%2Fw@h", "redis://h/", "amqp://h/name", "amqp://", "memory://"])
     def test_right_ones_pass(self, url: str) -> None:
         broker.connect(app_of(url))
 
@@ -193,9 +183,7 @@ class TestProjectApp:
 
     def test_ours_win_over_them_and_pickle_is_refused(self, project: Path) -> None:
         (project / "proj_b.py").write_text(PROJECT)
-        config = Config(
-            app="proj_b:app", event_exchange="x", broker_transport_options={"global_keyprefix": "q-"}
-        )
+        config = Config(app="proj_b:app", event_exchange="x", broker_transport_options={"global_keyprefix": "q-"})
         app = broker.celery_app(config)
         assert app.conf.event_exchange == "x"
         assert app.conf.accept_content == ["json"]
@@ -340,9 +328,7 @@ class TestDescribe:
 
     def test_a_sentinels_long_state_is_left_out(self) -> None:
         error = MasterNotFoundError(f"No master found for 'm' : <redis.client.Redis({'x' * 1000})> - gone")
-        assert broker.describe(error).startswith(
-            "no sentinel knows a reachable master (No master found for 'm'):"
-        )
+        assert broker.describe(error).startswith("no sentinel knows a reachable master (No master found for 'm'):")
 
     def test_a_reason_is_cut_masked_and_on_one_line(self) -> None:
         said = broker.describe(OSError(f"a\nb redis://:describe-pw@h/0 {'x' * 1000}"))

@@ -71,9 +71,7 @@ class TestRun:
 
     def test_with_a_file(self, app: FakeApp, tmp_path: Path) -> None:
         file = tmp_path / "c.toml"
-        file.write_text(
-            'broker_url = "redis://h/0"\nprefetch_histogram = true\n[broker_transport_options]\nx = 1'
-        )
+        file.write_text('broker_url = "redis://h/0"\nprefetch_histogram = true\n[broker_transport_options]\nx = 1')
         invoke("run", "--config", str(file), "--no-prefetch-histogram")
         assert app.ran[0].broker_url == "redis://h/0"
         assert app.ran[0].prefetch_histogram is False
@@ -87,9 +85,7 @@ class TestRun:
         result = invoke("run", "--broker-url", "redis://h/0", "--log-level", "loud")
         assert result.exit_code == 2
         assert result.stdout == ""
-        assert result.stderr.startswith(
-            'celeryscope: error: log_level cannot be "loud", from option --log-level'
-        )
+        assert result.stderr.startswith('celeryscope: error: log_level cannot be "loud", from option --log-level')
         assert result.stderr.count("\n") == 1
         assert not app.ran
 
@@ -106,9 +102,7 @@ class TestRun:
     def test_a_misspelt_variable_is_a_warning(
         self, app: FakeApp, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        monkeypatch.setattr(
-            "os.environ", {"CELERYSCOPE_LOGLEVEL": "x", "CELERYSCOPE_BROKER_URL": "redis://h/0"}
-        )
+        monkeypatch.setattr("os.environ", {"CELERYSCOPE_LOGLEVEL": "x", "CELERYSCOPE_BROKER_URL": "redis://h/0"})
         assert invoke("run").exit_code == 0
         assert "did you mean CELERYSCOPE_LOG_LEVEL?" in caplog.text
 

@@ -56,9 +56,7 @@ def exposition(store: Store, accept: str = "", names: Iterable[str] = ()) -> str
 
 def samples(families: Iterable[Metric]) -> dict[tuple[str, tuple[tuple[str, str], ...]], Sample]:
     return {
-        (sample.name, tuple(sorted(sample.labels.items()))): sample
-        for family in families
-        for sample in family.samples
+        (sample.name, tuple(sorted(sample.labels.items()))): sample for family in families for sample in family.samples
     }
 
 
@@ -82,8 +80,7 @@ class TestCollecting:
     def test_families_are_described_without_samples_in_catalog_order(self) -> None:
         described = StoreCollector(Store(catalog.ALL)).describe()
         assert [family.name for family in described] == [
-            spec.name.removesuffix("_total") if spec.kind is Kind.COUNTER else spec.name
-            for spec in catalog.ALL
+            spec.name.removesuffix("_total") if spec.kind is Kind.COUNTER else spec.name for spec in catalog.ALL
         ]
         assert [family.type for family in described] == [spec.kind.value for spec in catalog.ALL]
         assert not any(family.samples for family in described)
@@ -164,9 +161,7 @@ class TestExemplars:
         assert "task_id" not in exposition(small_store())
 
     @pytest.mark.parametrize(("length", "kept"), [(121, 1), (122, 0), (5000, 0)])
-    def test_a_task_id_that_would_exceed_128_characters_of_labels_is_left_out(
-        self, length: int, kept: int
-    ) -> None:
+    def test_a_task_id_that_would_exceed_128_characters_of_labels_is_left_out(self, length: int, kept: int) -> None:
         store = Store(catalog.ALL)
         store.cell(catalog.TASK_EXCEPTIONS, (*PAIR, "E", "failed")).exemplar = ("é" * length, 1.0, 1.7e9)
         assert len(self.exemplars(store)) == kept
@@ -195,9 +190,7 @@ class TestFormats:
             (";;==,;version=", "text/plain; version=0.0.4; charset=utf-8"),
         ],
     )
-    def test_the_accept_header_chooses_and_nonsense_gets_the_oldest(
-        self, accept: str, content_type: str
-    ) -> None:
+    def test_the_accept_header_chooses_and_nonsense_gets_the_oldest(self, accept: str, content_type: str) -> None:
         body, chosen = expose(registry(small_store()), accept)
         assert chosen == content_type
         assert body.endswith(b"# EOF\n") is content_type.startswith("application/openmetrics-text")

@@ -16,9 +16,7 @@ URL = "redis://broker:6379/0"
 BROKER = {"broker_url": URL}
 
 
-def load(
-    toml: str = "", environ: dict[str, str] | None = None, tmp_path: Path | None = None, **options: Any
-) -> Config:
+def load(toml: str = "", environ: dict[str, str] | None = None, tmp_path: Path | None = None, **options: Any) -> Config:
     file = None
     if tmp_path is not None:
         file = tmp_path / "celeryscope.toml"
@@ -84,10 +82,7 @@ class TestBroker:
     def test_celery_broker_url_is_honoured_last(self) -> None:
         environ = {"CELERY_BROKER_URL": "redis://last/0"}
         assert config.load({}, environ).broker_url == "redis://last/0"
-        assert (
-            config.load({}, environ | {"CELERYSCOPE_BROKER_URL": "redis://own/0"}).broker_url
-            == "redis://own/0"
-        )
+        assert config.load({}, environ | {"CELERYSCOPE_BROKER_URL": "redis://own/0"}).broker_url == "redis://own/0"
         assert config.load({"app": "proj"}, environ).broker_url == ""
 
     def test_an_option_for_one_way_beats_a_variable_for_another(self) -> None:

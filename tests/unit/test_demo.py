@@ -288,9 +288,7 @@ class TestLoad:
         with pytest.raises(tasks.UnsupportedImage):
             tasks.resize_photo(tasks.BROKEN_PHOTO)
 
-    def test_work_takes_about_as_long_as_it_says_and_never_very_long(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_work_takes_about_as_long_as_it_says_and_never_very_long(self, monkeypatch: pytest.MonkeyPatch) -> None:
         slept: list[float] = []
         monkeypatch.setattr("celeryscope_demo.tasks.time.sleep", slept.append)
         for key in range(2000):
@@ -301,9 +299,7 @@ class TestLoad:
 
 class TestChildren:
     def test_settings_of_other_celery_applications_stay_outside(self) -> None:
-        found = clean(
-            {"CELERY_BROKER_URL": "x", "CELERYSCOPE_BROKER_URL": "x", "APP": "x", "HOME": "/home/me"}
-        )
+        found = clean({"CELERY_BROKER_URL": "x", "CELERYSCOPE_BROKER_URL": "x", "APP": "x", "HOME": "/home/me"})
         assert found == {"HOME": "/home/me", "PYTHONUNBUFFERED": "1"}
 
     def test_the_path_of_modules_is_made_absolute(self) -> None:

@@ -185,7 +185,16 @@ def test_the_class_of_an_exception(exception: str | None, traceback: str | None,
     assert exception_class(exception, traceback) == name
 
 
-@pytest.mark.parametrize(("exception", "name"), [("None", "Retry"), (None, "Retry"), ("OSError(5)", "OSError")])
+@pytest.mark.parametrize(
+    ("exception", "name"),
+    [
+        ("None", "Retry"),
+        (None, "Retry"),
+        ("OSError(5)", "OSError"),
+        ("Retry(Retry(...), PaymentError('try again'), 0)", "PaymentError"),
+        ("Retry(Retry(...), None, 0)", "Retry"),
+    ],
+)
 def test_the_class_of_a_retrys_cause(exception: str | None, name: str) -> None:
     assert retry_class(exception, f"{FRAME}celery.exceptions.Retry: Retry in 3s\n") == name
 

@@ -32,8 +32,7 @@ def raised(message: str) -> ValueError:
 class TestLines:
     def test_logfmt_has_its_fields_in_order(self) -> None:
         assert LogfmtFormatter().format(record("served %d", 3)) == (
-            "ts=2026-01-01T00:00:00.062Z level=info logger=celeryscope.app thread=celeryscope-web "
-            'msg="served 3"'
+            'ts=2026-01-01T00:00:00.062Z level=info logger=celeryscope.app thread=celeryscope-web msg="served 3"'
         )
 
     def test_json_has_the_same_fields(self) -> None:

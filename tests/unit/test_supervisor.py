@@ -126,9 +126,7 @@ def test_a_bug_is_logged_with_its_traceback_once(caplog: pytest.LogCaptureFixtur
 def test_a_component_that_ends_early_is_started_again(caplog: pytest.LogCaptureFixture) -> None:
     component, _ = supervised(lambda: None, lambda: None)
     assert component.runs == 2
-    assert [record.getMessage() for record in caplog.records] == [
-        "celeryscope-stream: ended before it was stopped"
-    ]
+    assert [record.getMessage() for record in caplog.records] == ["celeryscope-stream: ended before it was stopped"]
 
 
 def test_different_lines_are_let_through_and_remembered_in_bounds() -> None:

@@ -214,6 +214,43 @@ class TestRetry:
         assert in_flight(story) == {}
         assert disorder(story) == {}
 
+    def test_the_retry_may_start_elsewhere_before_we_hear_of_the_first_start(self, story: Story) -> None:
+        story.received("a")
+        story.received("a", retries=1, hostname="celery@two")
+        story.started("a", hostname="celery@two")
+        story.succeeded("a", hostname="celery@two")
+        story.started("a")
+        story.retried("a")
+        unknown = ("app.work", "unknown")
+        assert counts(story, unknown) == {"received": 2, "started": 2, "retried": 1, "succeeded": 1}
+        assert story.value("celery_task_redelivered_total", *unknown) == 0
+        assert story.series("celery_task_runtime_seconds").keys() == {(*unknown, "retried"), (*unknown, "succeeded")}
+        assert in_flight(story) == {}
+        assert disorder(story) == {}
+
+    def test_the_retry_may_be_over_elsewhere_before_we_hear_of_the_first_receipt(self, story: Story) -> None:
+        story.sent("a")
+        story.sent("a", retries=1)
+        story.wait(1)
+        story.run("a", retries=1)
+        story.received("a", hostname="celery@two")
+        story.started("a", hostname="celery@two")
+        story.retried("a", hostname="celery@two")
+        assert counts(story) == {"sent": 2, "received": 2, "started": 2, "retried": 1, "succeeded": 1}
+        assert story.value("celery_task_redelivered_total", *ONE) == 0
+        assert in_flight(story) == {}
+        assert disorder(story) == {}
+
+    def test_an_attempt_of_which_nothing_more_is_told_goes_with_the_last_one(self, story: Story) -> None:
+        story.received("a")
+        story.received("a", retries=1, hostname="celery@two")
+        story.started("a", hostname="celery@two")
+        story.succeeded("a", hostname="celery@two")
+        assert in_flight(story) == {"received": 1}
+        story.wait(120)
+        assert in_flight(story) == {}
+        assert story.value("celery_exporter_tracked_tasks") == 0
+
     def test_attempts_are_told_apart_without_task_sent(self, story: Story) -> None:
         story.received("a")
         story.started("a")
@@ -418,6 +455,51 @@ class TestTasksThatSendNoEvents:
         story.sent("b", name="app.silent")
         assert counts(story, ("app.silent", "fast")) == {"sent": 2}
         assert in_flight(story) == {}
+
+
+class TestWorkersThatTellLate:
+    """Solo, threads and gevent publish from the pool at once, and tell of the task that published afterwards."""
+
+    def test_a_retry_is_published_before_we_hear_of_the_attempt(self, story: Story) -> None:
+        story.sent("a")
+        story.sent("a", retries=1)
+        assert in_flight(story) == {"sent": 2}
+        story.wait(1)
+        story.received("a")
+        story.started("a")
+        story.retried("a", exception="Retry(Retry(...), app.PaymentError('try again'), 0)")
+        story.wait(1)
+        story.run("a", retries=1)
+        assert counts(story) == {"sent": 2, "received": 2, "started": 2, "retried": 1, "succeeded": 1}
+        assert story.value("celery_task_wait_seconds", *ONE) == (2, 3.0)
+        assert story.value("celery_task_exceptions_total", *ONE, "PaymentError", "retried") == 1
+        assert in_flight(story) == {}
+        assert disorder(story) == {}
+
+    def test_a_replacement_is_published_before_we_hear_of_what_it_replaces(self, story: Story) -> None:
+        story.sent("a", name="app.first")
+        story.sent("a", name="app.second", queue="slow")
+        story.received("a", name="app.first")
+        story.started("a")
+        story.run("a", name="app.second")
+        assert counts(story, ("app.first", "fast")) == {"sent": 1, "received": 1, "started": 1}
+        assert counts(story, ("app.second", "slow")) == {"sent": 1, "received": 1, "started": 1, "succeeded": 1}
+        assert in_flight(story) == {}
+
+    def test_a_redelivery_is_not_taken_for_the_replacement_that_waits(self, story: Story) -> None:
+        story.sent("a", name="app.first")
+        story.received("a", name="app.first")
+        story.started("a")
+        story.sent("a", name="app.second", queue="slow")
+        story.received("a", name="app.first", hostname="celery@two")
+        story.started("a", hostname="celery@two")
+        assert story.value("celery_task_redelivered_total", "app.first", "fast") == 1
+        assert counts(story, ("app.second", "slow")) == {"sent": 1}
+
+    def test_what_is_published_under_one_uuid_for_ever_is_bounded(self, story: Story) -> None:
+        for _ in range(1_000):
+            story.sent("a")
+        assert in_flight(story)["sent"] <= 4
 
 
 class TestRateLimits:

@@ -504,7 +504,10 @@ class TestSlowClients:
         with connect(server) as client:
             client.sendall(b"GET /-/healthy HTTP/1.1\r\n\r\n")
             assert client.recv(65536).endswith(b"ok\n")
+            (connection,) = server._connections
+            wait_until(lambda: connection.deadline > clock.elapsed + 60, PATIENCE, "the server is done with the answer")
             clock.elapsed += 60
+            server.service_actions()
             client.sendall(b"GET /-/healthy HTTP/1.1\r\n\r\n")
             assert client.recv(65536).endswith(b"ok\n")
 

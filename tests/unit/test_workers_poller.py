@@ -144,9 +144,7 @@ def test_no_reading_without_usable_statistics(answer: Any) -> None:
     assert parse_worker("celery@host", {"stats": answer, "active_queues": QUEUES}, "Linux") is None
 
 
-@pytest.mark.parametrize(
-    "value", [None, "2", -1, True, [], {}, 2**80, 1e308, float("nan"), float("inf")], ids=repr
-)
+@pytest.mark.parametrize("value", [None, "2", -1, True, [], {}, 2**80, 1e308, float("nan"), float("inf")], ids=repr)
 def test_hostile_values_are_not_told(value: Any) -> None:
     answer = stats(
         total={"good": 3, "bad": value, "": 1},

@@ -89,9 +89,7 @@ def _value_samples(name: str, label_names: tuple[str, ...], values: list[ValueSa
     ]
 
 
-def _histogram_samples(
-    family: str, label_names: tuple[str, ...], histograms: list[HistogramSample]
-) -> list[Sample]:
+def _histogram_samples(family: str, label_names: tuple[str, ...], histograms: list[HistogramSample]) -> list[Sample]:
     bucket_name, count_name, sum_name = family + "_bucket", family + "_count", family + "_sum"
     samples: list[Sample] = []
     edges_of: dict[tuple[float, ...], list[str]] = {}
@@ -104,9 +102,7 @@ def _histogram_samples(
         total = 0
         for edge, count, exemplar in zip(edges, histogram.counts, exemplars, strict=True):
             total += count
-            samples.append(
-                Sample(bucket_name, {**labels, "le": edge}, total, None, exemplar and _exemplar(exemplar))
-            )
+            samples.append(Sample(bucket_name, {**labels, "le": edge}, total, None, exemplar and _exemplar(exemplar)))
         samples.append(Sample(count_name, labels, total))
         samples.append(Sample(sum_name, labels, histogram.sum))
     return samples

@@ -87,8 +87,7 @@ def section_of(spec: Spec) -> str:
 def _section(title: str, specs: Sequence[Spec]) -> str:
     lines = [f"## {title}", "", "| metric | type | labels | meaning |", "|---|---|---|---|"]
     lines += [
-        f"| `{spec.name}` | {spec.kind.value} | {_words(spec.labels)} | {_escaped(spec.help)} |"
-        for spec in specs
+        f"| `{spec.name}` | {spec.kind.value} | {_words(spec.labels)} | {_escaped(spec.help)} |" for spec in specs
     ]
     buckets: dict[tuple[float, ...], list[str]] = {}
     for spec in specs:

@@ -103,9 +103,7 @@ class WorkersPoller:
             self._connection = connection
             # Each alternative of a failover URL once, without the seconds that kombu sleeps between them.
             retries = max(len(connection.alt), 1) - 1
-            connection.ensure_connection(
-                max_retries=retries, interval_start=0, interval_step=0, interval_max=0
-            )
+            connection.ensure_connection(max_retries=retries, interval_start=0, interval_step=0, interval_max=0)
             self._mailbox = self._app.control.mailbox(connection)
             return self._ask(connection, destination)
         except self._errors(self._connection) as error:

@@ -60,9 +60,7 @@ class Canary:
             self._connection = connection
             # Each alternative of a failover URL once, without the seconds that kombu sleeps between them.
             retries = max(len(connection.alt), 1) - 1
-            connection.ensure_connection(
-                max_retries=retries, interval_start=0, interval_step=0, interval_max=0
-            )
+            connection.ensure_connection(max_retries=retries, interval_start=0, interval_step=0, interval_max=0)
             exchange = get_exchange(connection, name=self._exchange_name)
             self._producer = _producer(connection.channel(), exchange, serializer="json", auto_declare=False)
         except self._errors(self._connection) as error:

@@ -68,9 +68,7 @@ def unwrap(payload: bytes) -> tuple[RawMessage, str | int | None]:
         except binascii.Error:
             raise InvalidEvent("body_encoding") from None
     content_type = envelope.content_type or "application/data"
-    return RawMessage(
-        body, content_type, envelope.content_encoding or "binary"
-    ), envelope.properties.delivery_tag
+    return RawMessage(body, content_type, envelope.content_encoding or "binary"), envelope.properties.delivery_tag
 
 
 class RedisStream:

@@ -77,7 +77,7 @@ class Attempt:
         self.starts = 0
         self.ends = 0
         self.unended = 0  # runs that were closed without an end, which may still come
-        self.previous: Attempt | None = None  # the attempt before, while it has not ended
+        self.previous: Attempt | None = None  # the one before under this uuid, while it has not ended
 
     @property
     def is_open(self) -> bool:
@@ -89,3 +89,21 @@ class Attempt:
         return self.state is State.STARTED and (
             worker is self.worker or (self.others is not None and worker in self.others)
         )
+
+    def awaits_start_on(self, worker: Worker) -> bool:
+        """Whether that worker took it and has not told of a start."""
+        return worker is self.worker and self.state in (State.RECEIVED, State.SCHEDULED)
+
+    def told_of_by(self, worker: Worker, *, retried: bool) -> Attempt:
+        """Return the attempt, this or the previous one, whose end a worker tells of.
+
+        Events of one worker come in order. Where both are its own, a retry ends the previous one, since this one is
+        that retry; any other end is of the one that runs.
+        """
+        previous = self.previous
+        if previous is None:
+            return self
+        own, owns_previous = worker is self.worker or self.runs_on(worker), worker is previous.worker
+        if own != owns_previous:
+            return previous if owns_previous else self
+        return previous if retried or self.state is not State.STARTED else self

@@ -15,7 +15,7 @@ class LostEvents:
     """
 
     __slots__ = (
-        "_absorb", "_baseline", "_first", "_high_water", "_last", "_matched", "_missing", "_pending", "_processed",
+        "_baseline", "_first", "_high_water", "_last", "_matched", "_missing", "_pending", "_processed",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -30,11 +30,6 @@ class LostEvents:
         self._pending: list[float] = []  # timestamps of started events after it
         self._missing: deque[int] = deque(maxlen=HEARTBEATS_TO_PROVE)
         self._high_water = 0
-        self._absorb = False
-
-    def rebase(self) -> None:
-        """Take what is missing when next judged for explained: how many tasks are silent was learnt only now."""
-        self._absorb = True
 
     def started(self, timestamp: float) -> None:
         """A started event arrived."""
@@ -59,8 +54,6 @@ class LostEvents:
         proven = 0
         if silent is not None:
             missing = self._processed - self._baseline - self._matched - silent
-            if self._absorb:
-                self._absorb, self._high_water = False, max(missing, self._high_water)
             self._missing.append(missing)
             if len(self._missing) == HEARTBEATS_TO_PROVE:
                 proven = max(0, min(self._missing) - self._high_water)

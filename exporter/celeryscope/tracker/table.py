@@ -23,7 +23,24 @@ from celeryscope.tracker.workers import Worker
 ENDED_RETENTION = 60.0  # seconds that an ended attempt is remembered
 EVICTION_SHARE = 100  # a full tier gives up this fraction at once: finding its oldest entries costs a walk
 
-SentTask = tuple[Pair, float, int]  # pair, due (Unix seconds), retries
+MOST_SENT_UNDER_ONE_UUID = 4
+
+
+class SentTask(NamedTuple):
+    """A published task that no worker has taken yet."""
+
+    pair: Pair
+    due: float  # Unix seconds
+    retries: int
+    earlier: SentTask | None  # published under the same uuid before, and not taken either
+
+    def line(self) -> list[SentTask]:
+        """Return all that wait under the uuid, the first published first."""
+        if self.earlier is None:
+            return [self]
+        return [*self.earlier.line(), self]
+
+
 Oldest = dict[tuple[str, str], float]  # Unix seconds by (task, queue)
 
 
@@ -60,7 +77,7 @@ class TaskTable:
         if attempt is not None:
             return attempt.pair
         sent = self.sent.get(uuid)
-        return sent[0] if sent is not None else None
+        return sent.pair if sent is not None else None
 
     def oldest(self) -> tuple[Oldest, Oldest]:
         """Return since when the oldest due task lies in a worker, and since when the oldest one runs."""
@@ -84,41 +101,78 @@ class TaskTable:
 
     def publish(self, uuid: str, pair: Pair, due: float, retries: int) -> None:
         """Remember a published task until a worker takes it."""
-        earlier = self.sent.pop(uuid, None)
-        if earlier is not None:
-            earlier[0].in_flight[SENT].value -= 1
-        elif len(self.sent) >= self._settings.max_sent_tasks:
-            wanted = max(1, self._settings.max_sent_tasks // EVICTION_SHARE)
-            for oldest in list(islice(self.sent, wanted)):
-                self.drop_sent(oldest, "capacity")
-        self.sent[uuid] = (pair, due, retries)
+        earlier = self.sent.get(uuid)
+        if earlier is None:
+            if len(self.sent) >= self._settings.max_sent_tasks:
+                wanted = max(1, self._settings.max_sent_tasks // EVICTION_SHARE)
+                for oldest in list(islice(self.sent, wanted)):
+                    self.drop_sent(oldest, "capacity")
+        elif len(earlier.line()) >= MOST_SENT_UNDER_ONE_UUID:
+            self.drop_sent(uuid, "capacity")
+            earlier = None
+        self.sent[uuid] = SentTask(pair, due, retries, earlier)
         pair.in_flight[SENT].value += 1
+
+    def take_sent(
+        self, uuid: str, retries: int | None = None, task: str | None = None, *, only_named: bool = False
+    ) -> SentTask | None:
+        """Take out the published task that a worker's event is about, where there is one.
+
+        Several may wait under one uuid: a replacement or a retry is published by the pool, past the events of what it
+        replaces or retries. It is the one of that attempt, by preference of that name, else the first published.
+        """
+        newest = self.sent.get(uuid)
+        if newest is None:
+            return None
+        taken, rest = newest, newest.earlier
+        if rest is not None or only_named or (retries is not None and newest.retries != retries):
+            line = newest.line()
+            fitting = [sent for sent in line if retries is None or sent.retries == retries]
+            named = [sent for sent in fitting if sent.pair.labels[0] == task]
+            if only_named or named:
+                fitting = named
+            if not fitting:
+                return None
+            taken, rest = fitting[0], None
+            for sent in line:
+                if sent is not taken:
+                    rest = sent._replace(earlier=rest)
+        taken.pair.in_flight[SENT].value -= 1
+        if rest is None:
+            del self.sent[uuid]
+        else:
+            self.sent[uuid] = rest
+        return taken
 
     def begin_sent(self, uuid: str, sent: SentTask, name: str | None, now: float) -> Attempt:
         """Make the attempt of a published task that a worker has taken."""
-        del self.sent[uuid]
-        pair, due, retries = sent
-        pair.in_flight[SENT].value -= 1
-        return self.begin(uuid, pair, name=name, retries=retries, due=due, now=now)
+        return self.begin(uuid, sent.pair, name=name, retries=sent.retries, due=sent.due, now=now)
 
     def begin(
         self, uuid: str, pair: Pair, *, name: str | None, retries: int, now: float, due: float | None = None
     ) -> Attempt:
-        """Make a new attempt; the one before of the same life stays open until its retry is told."""
+        """Make a new attempt, beside the one before of which more may be told."""
         attempt = Attempt(uuid, pair, name=name, retries=retries, due=due, now=now)
-        earlier = self.attempts.pop(uuid, None)
-        if earlier is not None:
-            if earlier.previous is not None:
-                self.close_unended(earlier.previous, now)
-            if earlier.is_open:
-                if retries > earlier.retries and pair.labels[0] == earlier.pair.labels[0]:
-                    attempt.previous = earlier
-                else:  # replaced, or sent anew: of the life before no end will be told
-                    self.close_unended(earlier, now)
-        elif len(self.attempts) >= self._settings.max_tracked_tasks:
-            self._make_room()
-        self.attempts[uuid] = attempt
         pair.in_flight[SENT].value += 1
+        current = self.attempts.get(uuid)
+        if current is None:
+            if len(self.attempts) >= self._settings.max_tracked_tasks:
+                self._make_room()
+            self.attempts[uuid] = attempt
+            return attempt
+        if current.previous is not None:
+            self.close_unended(current.previous, now)
+        same_task = pair.labels[0] == current.pair.labels[0]
+        if same_task and retries < current.retries:
+            current.previous = attempt  # another worker's, whose events come late
+            return attempt
+        del self.attempts[uuid]
+        self.attempts[uuid] = attempt
+        if current.is_open:
+            if current.starts == 0 or (same_task and retries > current.retries):
+                attempt.previous = current
+            else:  # replaced, or sent anew while it ran: of that life no end will be told
+                self.close_unended(current, now)
         return attempt
 
     # Moves.
@@ -203,19 +257,20 @@ class TaskTable:
         ]
         for attempt in stale:
             self._evict(attempt, "ttl")
-        for uuid in [uuid for uuid, (_, due, _) in self.sent.items() if now.wall - due > ttl]:
+        for uuid in [uuid for uuid, sent in self.sent.items() if now.wall - sent.due > ttl]:
             self.drop_sent(uuid, "ttl")
 
     def drop_silent(self, tasks: frozenset[str]) -> None:
         """Forget published tasks of these names: their workers send no events of them."""
-        for uuid in [uuid for uuid, (pair, _, _) in self.sent.items() if pair.labels[0] in tasks]:
+        for uuid in [uuid for uuid, sent in self.sent.items() if sent.pair.labels[0] in tasks]:
             self.drop_sent(uuid, None)
 
     def drop_sent(self, uuid: str, reason: str | None) -> None:
-        """Forget a published task; without a reason where it was taken unseen."""
-        self.sent.pop(uuid)[0].in_flight[SENT].value -= 1
-        if reason is not None:
-            self._store.increment(catalog.EXPORTER_EVICTED, (reason,))
+        """Forget what was published under an uuid; without a reason where it was taken unseen."""
+        for sent in self.sent.pop(uuid).line():
+            sent.pair.in_flight[SENT].value -= 1
+            if reason is not None:
+                self._store.increment(catalog.EXPORTER_EVICTED, (reason,))
 
     def _judge(self, suspect: Suspect, now: float) -> None:
         attempt, worker = suspect.attempt, suspect.worker
@@ -233,6 +288,8 @@ class TaskTable:
     def _forget(self, attempt: Attempt) -> None:
         if attempt.state is State.ENDED and self.attempts.get(attempt.uuid) is attempt:
             del self.attempts[attempt.uuid]
+            if attempt.previous is not None:
+                self.close_unended(attempt.previous, attempt.seen_at)
 
     def _make_room(self) -> None:
         wanted = max(1, self._settings.max_tracked_tasks // EVICTION_SHARE)

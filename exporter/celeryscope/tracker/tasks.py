@@ -131,11 +131,13 @@ class Tasks:
         """A worker took a task's message."""
         uuid = event.uuid
         retries = event.retries or 0
-        sent = self._sent.get(uuid)
-        attempt = self._attempts.get(uuid)
-        if sent is not None and sent[2] == retries:
+        attempt = self._known(uuid, retries, event.name)
+        # Of a known attempt a task published anew is told by its name; else the name may be a shadow's.
+        task = event.name if attempt is None else attempt.pair.labels[0]
+        sent = self._table.take_sent(uuid, retries, task, only_named=attempt is not None)
+        if sent is not None:
             attempt = self._table.begin_sent(uuid, sent, event.name, now.elapsed)
-        elif attempt is None or attempt.retries != retries or attempt.name not in (None, event.name):
+        elif attempt is None:
             if self._awaits_sent(now):
                 self.held[uuid] = Hold(now.elapsed + SENT_HOLD, [event])
                 return
@@ -160,9 +162,11 @@ class Tasks:
         worker = self._worker(event)
         worker.lost_events.started(event.timestamp)
         attempt = self._attempts.get(uuid)
-        if attempt is None or (attempt.starts and attempt.state >= State.STARTED and not attempt.received_again):
+        if attempt is not None and attempt.previous is not None and attempt.previous.awaits_start_on(worker):
+            attempt = attempt.previous
+        elif attempt is None or (attempt.starts and attempt.state >= State.STARTED and not attempt.received_again):
             # Not a start that this attempt waits for: that of a published one, if there is any.
-            sent = self._sent.get(uuid)
+            sent = self._table.take_sent(uuid)
             if sent is not None:
                 attempt = self._table.begin_sent(uuid, sent, None, now.elapsed)
             elif attempt is None:
@@ -252,19 +256,21 @@ class Tasks:
 
     # Which attempt.
 
+    def _known(self, uuid: str, retries: int, name: str) -> Attempt | None:
+        attempt = self._attempts.get(uuid)
+        while attempt is not None and (attempt.retries != retries or attempt.name not in (None, name)):
+            attempt = attempt.previous
+        return attempt
+
     def _attempt_that_ends(self, event: WorkerTaskEvent, now: Moment, unregistered: str | None = None) -> Attempt:
         worker = self._worker(event)
         uuid = event.uuid
         attempt = self._attempts.get(uuid)
         if attempt is not None:
-            previous = attempt.previous
-            if previous is not None and (
-                isinstance(event, TaskRetried) or (previous.runs_on(worker) and not attempt.runs_on(worker))
-            ):
-                return previous
+            attempt = attempt.told_of_by(worker, retried=isinstance(event, TaskRetried))
             if attempt.is_open or attempt.unended:
                 return attempt
-        sent = self._sent.get(uuid)
+        sent = self._table.take_sent(uuid)
         if sent is not None:
             return self._table.begin_sent(uuid, sent, None, now.elapsed)
         if attempt is not None:
@@ -278,8 +284,8 @@ class Tasks:
         if earlier is not None and earlier.name == event.name:
             task = earlier.pair.labels[0]  # the name in task-sent wins for the whole life
         sent = self._sent.get(uuid)
-        if sent is not None and sent[2] < retries:
-            task = sent[0].labels[0]
+        if sent is not None and sent.retries < retries:
+            task = sent.pair.labels[0]
             self._table.drop_sent(uuid, None)  # a later attempt was received, so that one was too
         pair = self._pairs.get(task, queue)
         return self._table.begin(uuid, pair, name=event.name, retries=retries, now=now.elapsed)

@@ -291,8 +291,9 @@ class Workers:
             return
         silent = sum(reading.accepted.get(task, 0) for task in worker.silent_tasks)
         if worker.silent_baseline is None:
+            # The count of what was processed starts after this one: silent tasks in between are no lost events.
             worker.silent_baseline = silent
-            worker.lost_events.rebase()
+            worker.lost_events.reset()
         worker.silent_growth = silent - worker.silent_baseline
 
     def _count_accepted(self, worker: Worker, reading: WorkerReading, now: float) -> None:

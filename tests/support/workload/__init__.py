@@ -2,6 +2,4 @@
 
 BROKER_VARIABLE = "WORKLOAD_BROKER"  # the workers' broker URL
 LEDGER_VARIABLE = "WORKLOAD_LEDGER"  # the folder of the ledger
-SENT_EVENTS_VARIABLE = (
-    "WORKLOAD_SENT_EVENTS"  # 1 or 0: whether the workers' own sends (retries) tell of themselves
-)
+SENT_EVENTS_VARIABLE = "WORKLOAD_SENT_EVENTS"  # 1 or 0: whether the workers' own sends (retries) tell of themselves

@@ -46,9 +46,7 @@ class Producer:
         if fate == "expired":
             options["expires"] = datetime.now(UTC) - timedelta(minutes=1)
         fields = {"uuid": uuid, "task": name, "queue": queue, "retries": 0, "fate": fate, "by": "producer"}
-        self.ledger.write(
-            "send", **fields, due=time.time() + delay, eta=delay > 0, shadow=options.get("shadow")
-        )
+        self.ledger.write("send", **fields, due=time.time() + delay, eta=delay > 0, shadow=options.get("shadow"))
         self.app.send_task(name, args=args, queue=queue, task_id=uuid, **options)
         return uuid
 
@@ -56,9 +54,7 @@ class Producer:
         """Revoke tasks on all workers, and wait until this many have confirmed it."""
 
         def confirmed() -> bool:
-            replies = self.app.control.revoke(
-                ids, terminate=terminate, reply=True, timeout=2.0, limit=workers
-            )
+            replies = self.app.control.revoke(ids, terminate=terminate, reply=True, timeout=2.0, limit=workers)
             return len(replies or []) >= workers
 
         if not confirmed():
@@ -69,9 +65,7 @@ class Producer:
         waiting = set(ids)
 
         def done() -> bool:
-            started = {
-                record["uuid"] for record in self.ledger.records() if record["what"] == "start"
-            } & waiting
+            started = {record["uuid"] for record in self.ledger.records() if record["what"] == "start"} & waiting
             if started:
                 self.app.control.revoke(sorted(started), terminate=True)
                 waiting.difference_update(started)

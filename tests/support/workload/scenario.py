@@ -13,9 +13,7 @@ ETA_DELAY = 5.0  # seconds that tasks wait which are revoked meanwhile
 TERMINATE_TIMEOUT = 120.0  # seconds until the last of the tasks to be terminated has started
 
 
-def send_everything(
-    producer: Producer, queues: Sequence[str], workers: int, *, rounds: int, filling: int
-) -> None:
+def send_everything(producer: Producer, queues: Sequence[str], workers: int, *, rounds: int, filling: int) -> None:
     """Send every kind of task `rounds` times to every queue, and `filling` quick successes after each round.
 
     Returns when all is sent and the tasks to be terminated have been.
