@@ -278,7 +278,7 @@ def exception_class(exception: str | None, traceback: str | None) -> str:
 def retry_class(exception: str | None, traceback: str | None) -> str:
     """Return the class name of a retry's cause; `Retry` where `self.retry()` was called without one.
 
-    Prefork tells the cause itself; solo, threads and gevent hand on the exception object: `Retry(Retry(...), cause, when)`.
+    Prefork tells the cause itself; solo, threads and gevent the whole exception: `Retry(Retry(...), cause, when)`.
     """
     if exception is None or exception == "None":
         return "Retry"

@@ -248,7 +248,7 @@ EXPORTER_SERIES = _gauge(
 )
 EXPORTER_SERIES_DROPPED = _counter(
     "celery_exporter_series_dropped_total",
-    "Times that a series found no room in the budget: counters and histograms fold into __overflow__, gauges are left out.",
+    "Times that a series found no room: counters and histograms fold into __overflow__, gauges are left out.",
     ("metric",),
 )
 EXPORTER_POLL_SUCCESS = _gauge("celery_exporter_poll_success", "1: the poller's last poll succeeded.", ("poller",))

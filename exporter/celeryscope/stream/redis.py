@@ -244,10 +244,8 @@ class RedisStream:
     def _next_wait(self, limit: float) -> float:
         """Return how long to wait for data, in seconds: until the silence needs an answer, up to `limit`."""
         now = self._clock.now().elapsed
-        if self._pinged_at is None:
-            due = self._heard_at + self._ping_after
-        else:
-            due = self._pinged_at + self._pong_timeout
+        asked = self._pinged_at
+        due = self._heard_at + self._ping_after if asked is None else asked + self._pong_timeout
         return max(0.0, min(limit, due - now))
 
     def _check_alive(self, connection: Any, now: float) -> None:

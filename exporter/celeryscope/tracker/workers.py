@@ -297,7 +297,7 @@ class Workers:
         worker.silent_growth = silent - worker.silent_baseline
 
     def _count_accepted(self, worker: Worker, reading: WorkerReading, now: float) -> None:
-        # What a worker accepted before this process was there is no news; all that a worker which started later has, is.
+        # What a worker accepted before this process was there is no news; all that one which started later has, is.
         known = worker.accepted
         if known is None:
             started_later = worker.incarnation > 0 or (reading.uptime is not None and now - reading.uptime > self._born)
