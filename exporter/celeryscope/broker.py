@@ -33,7 +33,7 @@ SOCKET_TIMEOUT = 10.0  # seconds; without one, TLS spoken to a port without it w
 HEALTH_CHECK_INTERVAL = 10  # seconds
 
 # What kombu answers to a URL that it cannot use: bad form, unknown transport or parameter, missing library.
-_URL_ERRORS = (ValueError, KeyError, TypeError, NameError, ImportError)
+_URL_ERRORS = (ValueError, KeyError, TypeError, AttributeError, NameError, ImportError)
 _TRANSPORT_NAMES = {"pyamqp": "amqp", "librabbitmq": "amqp"}
 
 

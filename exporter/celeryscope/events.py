@@ -188,7 +188,7 @@ class EventDecoder:
         if content_type == "application/json" and self._accept_json:
             try:
                 return _decode_batch(body) if body[:1] == b"[" else (_decode_one(body),)
-            except (msgspec.DecodeError, UnicodeDecodeError):
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 # Something is unusual: look at each event by itself, so that a bad one never costs its neighbours.
                 return _convert_all(_parse_json, body)
         if content_type == "application/x-msgpack" and self._accept_msgpack:

@@ -88,7 +88,7 @@ class Listener:
         finally:
             self.attempted.set()
         with self._core.store.lock:
-            self._core.tracker.hearing.opened(self._core.clock.now().elapsed)
+            self._core.tracker.listening(self._core.clock.now())
         self._core.health.stream_opened()
         self._core.health.broker("stream", works=True)
         self.opened += 1

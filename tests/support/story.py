@@ -118,7 +118,7 @@ class Story:
 
     def listen(self) -> None:
         """The event stream is opened."""
-        self.tracker.hearing.opened(self.now.elapsed)
+        self.tracker.listening(self.now)
 
     def inspect(self, worker: str = WORKER, **facts: Any) -> None:
         """A worker answers an inspection."""

@@ -111,6 +111,11 @@ def test_what_is_no_json_is_one_invalid_event(body: bytes) -> None:
     assert reasons(decode(body)) == ["syntax"]
 
 
+def test_nesting_that_no_json_library_follows_is_one_invalid_event() -> None:
+    nested = json.dumps({**STARTED, "args": "X"}).encode().replace(b'"X"', b"[" * 100_000 + b"]" * 100_000)
+    assert reasons(decode(nested)) == ["syntax"]
+
+
 def test_a_number_of_thousands_of_digits_is_one_too() -> None:
     assert reasons(decode(b'{"type":"task-started","timestamp":' + b"9" * 10_000 + b"}"))
 

@@ -129,6 +129,12 @@ class TestLateTaskSent:
         story.received("a")
         assert counts(story, ("app.work", "unknown")) == {"received": 1}
 
+    def test_the_first_ones_are_waited_for_from_when_we_listen(self, story: Story) -> None:
+        story.listen()
+        story.received("a")
+        story.sent("a")
+        assert counts(story) == {"sent": 1, "received": 1}
+
     def test_one_that_comes_after_the_labels_are_fixed_still_gives_the_wait(self, story: Story) -> None:
         story.sent("earlier")
         story.received("a")

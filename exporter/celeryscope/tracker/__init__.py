@@ -87,6 +87,11 @@ class Tracker:
             for value in values:
                 store.cell(spec, (value,))
 
+    def listening(self, now: Moment) -> None:
+        """The event stream was opened."""
+        self.hearing.opened(now.elapsed)
+        self._tasks.expect_sent(now.elapsed)
+
     def handle(self, events: Iterable[Decoded], now: Moment) -> None:
         """Take the events of one batch, in the order in which they arrived."""
         handlers, held = self._handlers, self._tasks.held

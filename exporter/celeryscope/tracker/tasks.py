@@ -44,7 +44,7 @@ from celeryscope.tracker.table import TaskTable
 from celeryscope.tracker.workers import Worker, Workers
 
 SENT_HOLD = 0.25  # seconds that a received event waits for the task-sent event that it may have overtaken
-SENT_EXPECTED = 60.0  # seconds after a task-sent event in which others are waited for
+SENT_EXPECTED = 60.0  # seconds after a task-sent event, or after listening began, in which others are waited for
 MAX_HELD = 10_000
 
 WorkerTaskEvent = (
@@ -94,6 +94,10 @@ class Tasks:
             TaskCancelled: self.cancelled,
             TaskRejected: self.rejected,
         }
+
+    def expect_sent(self, now: float) -> None:
+        """Take task-sent events for likely from `now` on: a stream that was just opened may have missed the last."""
+        self._sent_event_at = now
 
     # Events, in the order of a task's life.
 
