@@ -17,7 +17,8 @@ class Process:
     """One started program and the file that its output goes to."""
 
     def __init__(self, command: Sequence[str], log: Path, environ: Mapping[str, str] | None = None) -> None:
-        """Start `command`; `environ` is laid over this process's own environment."""
+        """Start `command`; `environ` is laid over this process's own environment, without CELERYSCOPE_*."""
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("CELERYSCOPE_")}
         self.command = list(command)
         self.log_path = log
         with log.open("ab") as output:
@@ -26,7 +27,7 @@ class Process:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **(environ or {})},
+                env={**inherited, **(environ or {})},
                 cwd=log.parent,
                 start_new_session=True,
             )

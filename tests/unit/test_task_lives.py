@@ -1,5 +1,7 @@
 """What the tracker makes of the events of tasks, in order and out of it."""
 
+from datetime import UTC, datetime
+
 import pytest
 
 from support.story import EPOCH, Story
@@ -553,6 +555,25 @@ class TestTimeZonesAndClocks:
         story.started("a", at=story.seconds + ahead)
         assert story.value("celery_task_wait_seconds", *ONE) == (1, pytest.approx(2.0))
         assert story.value("celery_worker_clock_skew_seconds", "celery@one") == pytest.approx(-ahead)
+
+    @pytest.mark.parametrize("ahead", [400.0, -400.0])
+    @pytest.mark.parametrize("countdown", [0, 30])
+    def test_a_retry_that_the_worker_published_by_its_wrong_clock_waits_rightly(
+        self, story: Story, ahead: float, countdown: int
+    ) -> None:
+        self.beat(story, ahead, times=3)
+        story.sent("a")
+        story.received("a", at=story.seconds + ahead)
+        story.started("a", at=story.seconds + ahead)
+        due = datetime.fromtimestamp(EPOCH + story.seconds + ahead + countdown, UTC).isoformat()
+        eta = due if countdown else None
+        story.sent("a", retries=1, eta=eta, hostname="gen7@one", at=story.seconds + ahead)
+        story.received("a", retries=1, eta=eta, at=story.seconds + ahead)
+        story.retried("a", at=story.seconds + ahead)
+        assert in_flight(story) == ({"scheduled": 1} if countdown else {"received": 1})
+        story.wait(countdown + 2)
+        story.started("a", at=story.seconds + ahead)
+        assert story.value("celery_task_wait_seconds", *ONE) == (2, pytest.approx(2.0))
 
     def test_less_than_a_second_is_left_alone(self, story: Story) -> None:
         self.beat(story, 0.5, times=3)

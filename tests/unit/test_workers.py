@@ -235,6 +235,17 @@ class TestTasksWithoutAnEnd:
         assert story.value("celery_tasks_in_flight", *ONE, "started") == 0
         assert story.value("celery_exporter_tracked_tasks_evicted_total", "no_end") == 1
 
+    def test_every_pair_of_heartbeats_judges_anew(self, story: Story) -> None:
+        for uuid in ("a", "b", "c"):
+            story.sent(uuid)
+            story.received(uuid)
+            story.started(uuid)
+            story.wait(1)
+            story.heartbeat(active=0)
+            story.wait(1)
+        story.heartbeat(active=0)
+        assert story.value("celery_tasks_in_flight", *ONE, "started") == 0
+
     def test_an_end_that_comes_later_still_counts(self, story: Story) -> None:
         self.test_two_heartbeats_with_nothing_active_close_what_started_before(story)
         story.succeeded("a")

@@ -113,6 +113,8 @@ class Tasks:
             due = max(due, parse_eta(event.eta) or due)
         retries = event.retries or 0
         attempt = self._attempts.get(uuid)
+        if retries and attempt is not None and attempt.worker is not None:
+            due += attempt.worker.correction  # a retry is published by the worker of the attempt before, on its clock
         if (
             attempt is not None
             and attempt.is_open
@@ -327,11 +329,14 @@ class Tasks:
         eta = parse_eta(event.eta)
         if eta is None:
             return False
+        if attempt.retries:
+            eta += worker.correction  # a retry's ETA is made by a worker's clock, a producer's by its own
         ahead = eta > event.timestamp + worker.correction
-        if attempt.due is not None:
-            attempt.due = max(attempt.due, eta)
-        elif ahead:
-            attempt.due = eta  # sent before received, received before the ETA: the ETA is the later one
+        if attempt.due is None:
+            # Sent before received, received before the ETA: the ETA is the later one.
+            attempt.due = eta if ahead else None
+        elif not attempt.retries:
+            attempt.due = max(attempt.due, eta)  # task-sent may have it without its time zone
         if not ahead:
             return False
         attempt.due_there = eta - worker.correction

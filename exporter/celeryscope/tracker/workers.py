@@ -65,7 +65,7 @@ class Worker:
         self.silent_growth: int | None = 0  # None: not asked since the last heartbeat
         self.lost_events = LostEvents()
         self.running: dict[str, Attempt] = {}
-        self.idle_since: float | None = None  # timestamp of the first of its latest heartbeats with nothing active
+        self.idle_since: float | None = None  # timestamp of its last heartbeat, where nothing was active
         self.info: tuple[str, ...] = ()  # version, software, system, pool
         self.accepted: Mapping[str, int] | None = None  # as of the last inspection
         self.restarts = store.cell(catalog.WORKER_RESTARTS, self.label)
@@ -319,12 +319,12 @@ class Workers:
         if active or not worker.running:
             worker.idle_since = None
             return
-        if worker.idle_since is None:
-            worker.idle_since = timestamp  # its ends may still be on their way: the next heartbeat decides
-            return
-        for attempt in list(worker.running.values()):
-            if attempt.started_at <= worker.idle_since:
-                self._close_unended(attempt, now)
+        # Ends may still be on their way: what had started before one heartbeat is judged by the next.
+        if worker.idle_since is not None:
+            for attempt in list(worker.running.values()):
+                if attempt.started_at <= worker.idle_since:
+                    self._close_unended(attempt, now)
+        worker.idle_since = timestamp
 
     def _describe(self, worker: Worker, software: tuple[str, ...], pool: str | None) -> None:
         if pool is None:
