@@ -42,6 +42,7 @@ class TaskSent(Event, tag="task-sent"):
     queue: str | None = None
     exchange: str | None = None
     routing_key: str | None = None
+    parent_id: str | None = None  # of the task that published it
 
     @property
     def queue_name(self) -> str | None:

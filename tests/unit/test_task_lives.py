@@ -575,6 +575,18 @@ class TestTimeZonesAndClocks:
         story.started("a", at=story.seconds + ahead)
         assert story.value("celery_task_wait_seconds", *ONE) == (2, pytest.approx(2.0))
 
+    @pytest.mark.parametrize("ahead", [400.0, -400.0])
+    def test_what_a_task_on_such_a_worker_publishes_waits_rightly(self, story: Story, ahead: float) -> None:
+        self.beat(story, ahead, times=3)
+        story.sent("parent", name="app.parent")
+        story.received("parent", name="app.parent", at=story.seconds + ahead)
+        story.started("parent", at=story.seconds + ahead)
+        story.sent("child", parent_id="parent", hostname="gen7@one", at=story.seconds + ahead)
+        story.wait(2)
+        story.received("child", hostname="celery@two")
+        story.started("child", hostname="celery@two")
+        assert story.value("celery_task_wait_seconds", *ONE) == (1, pytest.approx(2.0))
+
     def test_less_than_a_second_is_left_alone(self, story: Story) -> None:
         self.beat(story, 0.5, times=3)
         story.sent("a")

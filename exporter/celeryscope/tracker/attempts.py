@@ -56,7 +56,7 @@ class Attempt:
     """One attempt. Times are as its worker or producer wrote them: Unix seconds on that machine's clock."""
 
     __slots__ = (
-        "due", "due_there", "ends", "name", "others", "pair", "previous", "received_again", "retries", "seen_at",
+        "due", "due_there", "ends", "eta_open", "name", "others", "pair", "previous", "received_again", "retries", "seen_at",
         "sent_seen", "started_at", "starts", "state", "unended", "uuid", "worker",
     )  # fmt: skip
 
@@ -66,6 +66,7 @@ class Attempt:
         self.name = name  # as task-received says it, which is the shadow's where there is one
         self.retries = retries
         self.due = due  # the later of sent and ETA; None where unknown
+        self.eta_open = False  # the ETA in its task-sent had no time zone
         self.due_there = 0.0  # the later of received and ETA, on the worker's clock
         self.sent_seen = due is not None
         self.seen_at = now  # elapsed seconds of the latest event

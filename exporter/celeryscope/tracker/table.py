@@ -32,6 +32,7 @@ class SentTask(NamedTuple):
     pair: Pair
     due: float  # Unix seconds
     retries: int
+    eta_open: bool  # its ETA came without a time zone
     earlier: SentTask | None  # published under the same uuid before, and not taken either
 
     def line(self) -> list[SentTask]:
@@ -99,7 +100,7 @@ class TaskTable:
 
     # Beginnings.
 
-    def publish(self, uuid: str, pair: Pair, due: float, retries: int) -> None:
+    def publish(self, uuid: str, pair: Pair, due: float, retries: int, *, eta_open: bool = False) -> None:
         """Remember a published task until a worker takes it."""
         earlier = self.sent.get(uuid)
         if earlier is None:
@@ -110,7 +111,7 @@ class TaskTable:
         elif len(earlier.line()) >= MOST_SENT_UNDER_ONE_UUID:
             self.drop_sent(uuid, "capacity")
             earlier = None
-        self.sent[uuid] = SentTask(pair, due, retries, earlier)
+        self.sent[uuid] = SentTask(pair, due, retries, eta_open, earlier)
         pair.in_flight[SENT].value += 1
 
     def take_sent(
@@ -146,7 +147,9 @@ class TaskTable:
 
     def begin_sent(self, uuid: str, sent: SentTask, name: str | None, now: float) -> Attempt:
         """Make the attempt of a published task that a worker has taken."""
-        return self.begin(uuid, sent.pair, name=name, retries=sent.retries, due=sent.due, now=now)
+        attempt = self.begin(uuid, sent.pair, name=name, retries=sent.retries, due=sent.due, now=now)
+        attempt.eta_open = sent.eta_open
+        return attempt
 
     def begin(
         self, uuid: str, pair: Pair, *, name: str | None, retries: int, now: float, due: float | None = None

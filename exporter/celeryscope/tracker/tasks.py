@@ -109,12 +109,15 @@ class Tasks:
         pair.saw_sent(event.timestamp)
         self._sent_event_at = now.elapsed
         due = event.timestamp
+        eta_open = False
         if event.eta is not None:
-            due = max(due, parse_eta(event.eta) or due)
+            eta = parse_eta(event.eta)
+            eta_open = eta is None
+            due = max(due, eta or due)
         retries = event.retries or 0
         attempt = self._attempts.get(uuid)
-        if retries and attempt is not None and attempt.worker is not None:
-            due += attempt.worker.correction  # a retry is published by the worker of the attempt before, on its clock
+        if self._workers.any_corrected:
+            due += self._sender_correction(event, attempt)
         if (
             attempt is not None
             and attempt.is_open
@@ -129,7 +132,7 @@ class Tasks:
             return
         if event.name in self._workers.silent_tasks:
             return  # no worker will ever tell what became of it
-        self._table.publish(uuid, pair, due, retries)
+        self._table.publish(uuid, pair, due, retries, eta_open=eta_open)
         if uuid in self.held:
             self._release(uuid, now)
 
@@ -329,19 +332,26 @@ class Tasks:
         eta = parse_eta(event.eta)
         if eta is None:
             return False
-        if attempt.retries:
-            eta += worker.correction  # a retry's ETA is made by a worker's clock, a producer's by its own
-        ahead = eta > event.timestamp + worker.correction
         if attempt.due is None:
-            # Sent before received, received before the ETA: the ETA is the later one.
-            attempt.due = eta if ahead else None
-        elif not attempt.retries:
-            attempt.due = max(attempt.due, eta)  # task-sent may have it without its time zone
-        if not ahead:
+            # Sent before received, received before the ETA: the ETA is the later one. Whoever retries is a worker.
+            due = eta + (worker.correction if attempt.retries else 0.0)
+            attempt.due = due if due > event.timestamp + worker.correction else None
+        elif attempt.eta_open:
+            attempt.due = max(attempt.due, eta)
+        if eta <= event.timestamp:
             return False
-        attempt.due_there = eta - worker.correction
-        self._table.schedule(attempt, eta)
+        attempt.due_there = eta
+        self._table.schedule(attempt, eta + worker.correction)  # it starts by the worker's clock
         return True
+
+    def _sender_correction(self, event: TaskSent, attempt: Attempt | None) -> float:
+        # Producers are never corrected. But what a task publishes (a retry, a replacement, a task of its own) bears the
+        # time of the worker that runs it.
+        if attempt is None and event.parent_id is not None:
+            attempt = self._attempts.get(event.parent_id)
+        if attempt is None or attempt.worker is None or not attempt.starts:
+            return 0.0
+        return attempt.worker.correction
 
     def _measure_wait(self, attempt: Attempt, timestamp: float, worker: Worker) -> None:
         pair = attempt.pair

@@ -95,6 +95,7 @@ class Workers:
         self._close_unended = close_unended
         self._workers: dict[str, Worker] = {}
         self._born = float("inf")  # elapsed seconds of the first tick
+        self.any_corrected = False  # whether a worker's clock ever was wrong
         #: Names of tasks that send no events: what is known of all workers.
         self.silent_tasks: frozenset[str] = frozenset()
 
@@ -261,6 +262,7 @@ class Workers:
         self._store.set(catalog.WORKER_CLOCK_SKEW, worker.label, skew)
         trusted = skew < 0 or len(worker.skews) >= HEARTBEATS_TO_TRUST_DELAY
         worker.correction = skew if trusted and abs(skew) > SKEW_WORTH_CORRECTING else 0.0
+        self.any_corrected = self.any_corrected or worker.correction != 0.0
 
     def _judge_processed(self, worker: Worker, timestamp: float, processed: int) -> None:
         sent_events = worker.task_events != worker.task_events_at_heartbeat
