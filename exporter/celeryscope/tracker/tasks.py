@@ -349,7 +349,7 @@ class Tasks:
         # time of the worker that runs it.
         if attempt is None and event.parent_id is not None:
             attempt = self._attempts.get(event.parent_id)
-        if attempt is None or attempt.worker is None or not attempt.starts:
+        if attempt is None or attempt.worker is None:
             return 0.0
         return attempt.worker.correction
 
