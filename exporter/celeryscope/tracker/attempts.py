@@ -56,8 +56,8 @@ class Attempt:
     """One attempt. Times are as its worker or producer wrote them: Unix seconds on that machine's clock."""
 
     __slots__ = (
-        "due", "due_there", "ends", "eta_open", "name", "others", "pair", "previous", "received_again", "retries", "seen_at",
-        "sent_seen", "started_at", "starts", "state", "unended", "uuid", "worker",
+        "due", "due_there", "ends", "eta_open", "name", "others", "pair", "previous", "received_again", "retries",
+        "seen_at", "sent_seen", "started_at", "starts", "state", "unended", "uuid", "worker",
     )  # fmt: skip
 
     def __init__(self, uuid: str, pair: Pair, *, name: str | None, retries: int, due: float | None, now: float) -> None:

@@ -285,7 +285,8 @@ class TaskTable:
 
     def _close(self, attempt: Attempt, now: float) -> None:
         attempt.unended += 1
-        attempt.others = None
+        for other in attempt.others or ():
+            other.running.pop(attempt.uuid, None)
         self.leave(attempt, ON_DISCARDED, now)
 
     def _forget(self, attempt: Attempt) -> None:
