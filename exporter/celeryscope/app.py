@@ -25,7 +25,7 @@ from celeryscope.stream.redis import RedisStream
 from celeryscope.tracker import Tracker, TrackerSettings
 from celeryscope.web import WebServer
 
-STOP_TIMEOUT = 1.0  # seconds, of the 2 that a stop may take; the rest is for answers on their way
+STOP_TIMEOUT = 1.5  # seconds, of the 2 that a stop may take: a worker may be asked just now
 
 logger = logging.getLogger(__name__)
 

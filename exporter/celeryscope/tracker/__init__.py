@@ -4,6 +4,7 @@ The tracker knows no wire format, broker, thread or clock: the present moment is
 to the same numbers. Its caller holds the store's lock.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -63,7 +64,7 @@ class Tracker:
             settings=settings,
             disorder=self._disorder,
         )
-        self._throttles: list[tuple[float, TaskRateLimited]] = []
+        self._throttles: deque[tuple[float, TaskRateLimited]] = deque()
         self._custom_types: dict[str, Cell] = {}
         self._cleaned_at: float | None = None
         handlers: dict[type, Handler] = {
@@ -122,7 +123,7 @@ class Tracker:
         self._table.tick(now)
         self._workers.tick(now.elapsed)
         while self._throttles and self._throttles[0][0] <= now.elapsed:
-            self._throttle(self._throttles.pop(0)[1])
+            self._throttle(self._throttles.popleft()[1])
         if self._cleaned_at is None or now.elapsed - self._cleaned_at >= CLEANUP_INTERVAL:
             self._cleaned_at = now.elapsed
             self._table.expire(now)
