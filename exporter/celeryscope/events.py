@@ -253,7 +253,7 @@ def parse_eta(eta: str | None) -> float | None:
 
 # What a repr starts with where it is a class's, with or without its module path.
 _REPR_CLASS = re.compile(r"\s*((?:\w+\.)*\w+)\(")
-_FRAME = re.compile(r'^\s+File ".*", line \d+', re.MULTILINE)
+_FRAME = re.compile(r'^[ \t]+File ".*", line \d+', re.MULTILINE)
 _RAISED = re.compile(r"^((?:[\w<>]+\.)*\w+)(?::|$)", re.MULTILINE)
 _RETRY_CAUSE = re.compile(r"Retry\(Retry\(\.\.\.\), (.+)", re.DOTALL)
 _UNREGISTERED = re.compile(r"""\s*NotRegistered\((['"])(.+?)\1\)""", re.DOTALL)

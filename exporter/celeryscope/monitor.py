@@ -103,7 +103,9 @@ class Listener:
         self._core.health.stream_lost()
 
     def _check_deafness(self) -> None:
-        if self._core.tracker.hearing.has_missed(self._core.clock.now().elapsed):
+        with self._core.store.lock:
+            missed = self._core.tracker.hearing.has_missed(self._core.clock.now().elapsed)
+        if missed:
             raise StreamError("connected, but none of the events that were sent as a test came back: subscribing again")
 
 

@@ -1,8 +1,8 @@
 """What a whole exporter costs beside the decoding alone: events per CPU second, on the same bytes, in one run.
 
-The recorded stream is repeated under new task ids and published through a real Valkey to the exporter as users run it; its
-CPU time is what the operating system counts for the process. The decode loop takes the same messages through base64 and
-msgspec to typed events, and nothing more. Machines differ and are noisy: the ratio is what counts.
+The recorded stream is repeated under new task ids and published through a real Valkey to the exporter as users run it;
+its CPU time is what the operating system counts for the process. The decode loop takes the same messages through base64
+and msgspec to typed events, and nothing more. Machines differ and are noisy: the ratio is what counts.
 
     PYTHONPATH=exporter:demo:tests python -m benchmarks.stream [--messages N]
 """

@@ -116,6 +116,13 @@ class TestLateTaskSent:
         assert counts(story) == {"sent": 2, "received": 1, "started": 1}
         assert story.series("celery_task_wait_unknown_total") == {ONE: 0}
 
+    def test_an_expiry_waits_for_it_too(self, story: Story) -> None:
+        story.sent("earlier")
+        story.revoked("a", expired=True)
+        story.sent("a")
+        assert story.value("celery_task_revoked_total", *ONE, "expired") == 1
+        assert in_flight(story) == {"sent": 1}  # the earlier one
+
     def test_its_queue_is_unknown_after_a_quarter_of_a_second(self, story: Story) -> None:
         story.sent("earlier")
         story.received("a")
@@ -168,6 +175,17 @@ class TestEta:
         story.wait(62)
         story.started("a")
         assert story.value("celery_task_wait_seconds", "app.work", "unknown") == (1, 2.0)
+
+    def test_a_task_that_was_not_due_for_longer_than_the_time_to_live_is_kept(self) -> None:
+        story = Story(task_ttl=60)
+        story.received("a", eta="2023-11-14T22:15:20+00:00")  # 120 s into the story
+        story.wait(130)
+        assert in_flight(story) == {"received": 1}
+
+    def test_delivered_again_for_ever_it_is_remembered_once(self, story: Story) -> None:
+        for _ in range(10):
+            story.received("a", eta="2023-11-14T22:15:20+00:00")
+        assert len(story.tracker._table._etas) == 1
 
     def test_one_without_a_time_zone_is_taken_from_the_received_event(self, story: Story) -> None:
         story.sent("a", eta="2023-11-14T15:14:20")
@@ -259,6 +277,40 @@ class TestRetry:
         assert in_flight(story) == {}
         assert story.value("celery_exporter_tracked_tasks") == 0
 
+    @pytest.mark.parametrize("told_first", [False, True])
+    def test_one_that_expires_unannounced_and_unreceived_counts(self, story: Story, *, told_first: bool) -> None:
+        story.received("a")
+        story.started("a")
+        if told_first:
+            story.retried("a")
+        story.revoked("a", expired=True, hostname="celery@two")
+        if not told_first:
+            story.retried("a")
+        unknown = ("app.work", "unknown")
+        assert story.value("celery_task_revoked_total", *unknown, "expired") == 1
+        assert counts(story, unknown) == {"received": 1, "started": 1, "retried": 1}
+        assert in_flight(story) == {}
+        assert disorder(story) == {}
+
+    def test_one_that_is_not_registered_where_it_arrives_ends_no_run(self, story: Story) -> None:
+        story.sent("a")
+        story.received("a")
+        story.started("a")
+        story.sent("a", retries=1)
+        story.failed("a", "NotRegistered('app.work')", hostname="celery@two")
+        assert in_flight(story) == {"started": 1}
+        story.retried("a")
+        assert counts(story) == {"sent": 2, "received": 1, "started": 1, "failed": 1, "retried": 1}
+        assert in_flight(story) == {}
+
+    def test_a_run_may_itself_fail_of_a_name_that_is_not_registered(self, story: Story) -> None:
+        story.sent("a")
+        story.received("a")
+        story.started("a")
+        story.failed("a", "NotRegistered('app.called')")
+        assert counts(story)["failed"] == 1
+        assert in_flight(story) == {}
+
     def test_attempts_are_told_apart_without_task_sent(self, story: Story) -> None:
         story.received("a")
         story.started("a")
@@ -310,6 +362,36 @@ class TestRedelivery:
         story.succeeded("a", hostname="celery@two")
         assert counts(story) == {"sent": 1, "received": 2, "started": 1, "succeeded": 1}
         assert story.value("celery_task_redelivered_total", *ONE) == 0
+
+    def test_a_receipt_that_comes_after_a_run_elsewhere_holds_nothing(self, story: Story) -> None:
+        story.sent("a")
+        story.wait(1)
+        story.run("a")
+        story.received("a", hostname="celery@two", at=0.5)
+        assert counts(story)["received"] == 2
+        assert in_flight(story) == {}
+
+    def test_a_copy_that_is_revoked_elsewhere_stops_no_run(self, story: Story) -> None:
+        story.sent("a")
+        story.received("a")
+        story.started("a")
+        story.received("a", hostname="celery@two")
+        story.revoked("a", hostname="celery@two")
+        assert in_flight(story) == {"started": 1}
+        story.succeeded("a")
+        assert counts(story)["succeeded"] == 1
+        assert in_flight(story) == {}
+
+    def test_the_run_that_goes_on_keeps_its_own_start(self, story: Story) -> None:
+        story.sent("a")
+        for worker in ("celery@one", "celery@two"):
+            story.received("a", hostname=worker)
+            story.started("a", hostname=worker)
+            story.wait(10)
+        story.failed("a", hostname="celery@two")
+        assert story.value("celery_task_oldest_started_timestamp_seconds", *ONE) == EPOCH
+        story.failed("a", hostname="celery@one")
+        assert story.value("celery_task_runtime_seconds", *ONE, "failed") == (2, 30.0)
 
     def test_a_message_rejected_back_into_the_queue_starts_again(self, story: Story) -> None:
         story.sent("a")
@@ -633,6 +715,28 @@ class TestBounds:
             story.run(f"uuid-{number}")
         assert story.value("celery_exporter_tracked_tasks_evicted_total", "capacity") == 0
         assert in_flight(story) == {"received": 1}
+
+    def test_ended_ones_of_tasks_retried_since_do_not_cost_open_ones_their_room(self) -> None:
+        story = Story(max_tracked_tasks=100)
+        for number in range(50):
+            story.received(f"open-{number}")
+        for retries in range(3):
+            for number in range(45):
+                story.received(f"uuid-{number}", retries=retries)
+                story.started(f"uuid-{number}")
+                story.retried(f"uuid-{number}")
+        for number in range(20):
+            story.run(f"more-{number}")
+        assert story.value("celery_exporter_tracked_tasks_evicted_total", "capacity") == 0
+        assert in_flight(story) == {"received": 50}
+
+    def test_a_task_that_is_retried_for_ever_is_bounded(self) -> None:
+        story = Story(max_tracked_tasks=10)
+        for retries in range(100):
+            story.received("a", retries=retries)
+            story.started("a")
+            story.retried("a")
+        assert len(story.tracker._table._ended) <= 10
 
     def test_sent_tasks_have_a_bound_of_their_own(self) -> None:
         story = Story(max_sent_tasks=100, max_tracked_tasks=10)

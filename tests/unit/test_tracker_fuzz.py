@@ -103,7 +103,7 @@ def check_in_flight(story: Story) -> None:
             held[(*sent.pair.labels, "sent")] += 1
     assert story.moved("celery_tasks_in_flight") == held
     for worker in story.tracker._workers:
-        for attempt in worker.running.values():
+        for attempt in worker.running:
             assert attempt in attempts
             assert attempt.runs_on(worker), (attempt.uuid, worker.name)
 

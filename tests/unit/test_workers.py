@@ -220,6 +220,38 @@ class TestOrphans:
         assert story.value("celery_task_redelivered_total", *ONE) == 1
         assert story.moved("celery_tasks_in_flight") == {}
 
+    def test_one_that_was_started_again_after_its_worker_was_lost_ends_with_that_run(self) -> None:
+        story = Story(orphan_timeout=3600)
+        story.listen()
+        self.begin(story)
+        silence(story, 50)
+        story.received("a", hostname="celery@two")
+        story.started("a", hostname="celery@two")
+        story.succeeded("a", hostname="celery@two")
+        assert story.moved("celery_tasks_in_flight") == {}
+        silence(story, 3700)
+        assert story.value("celery_task_orphaned_total", *ONE) == 0
+
+    def test_a_retry_on_the_same_worker_is_watched_although_its_retry_was_told_late(self) -> None:
+        story = Story(orphan_timeout=60)
+        story.listen()
+        self.begin(story)
+        story.sent("a", retries=1)
+        story.received("a", retries=1)
+        story.started("a")
+        story.retried("a")
+        silence(story, 200)
+        assert story.value("celery_task_orphaned_total", *ONE) == 1
+
+    def test_one_whose_start_we_hear_after_the_farewell_is_one_too(self) -> None:
+        story = Story(orphan_timeout=60)
+        story.sent("a")
+        story.received("a")
+        story.heartbeat(kind="worker-offline")
+        story.started("a")
+        story.wait(61)
+        assert story.value("celery_task_orphaned_total", *ONE) == 1
+
 
 class TestTasksWithoutAnEnd:
     def test_two_heartbeats_with_nothing_active_close_what_started_before(self, story: Story) -> None:
@@ -246,6 +278,18 @@ class TestTasksWithoutAnEnd:
         story.heartbeat(active=0)
         assert story.value("celery_tasks_in_flight", *ONE, "started") == 0
 
+    def test_a_run_elsewhere_goes_on(self, story: Story) -> None:
+        story.sent("a")
+        for worker in (W, "celery@two"):
+            story.received("a", hostname=worker)
+            story.started("a", hostname=worker)
+        for _ in range(5):
+            story.wait(2)
+            story.heartbeat(active=0, processed=1)
+            story.heartbeat(active=1, processed=1, hostname="celery@two")
+        assert story.value("celery_tasks_in_flight", *ONE, "started") == 1
+        assert story.value("celery_exporter_tracked_tasks_evicted_total", "no_end") == 1
+
     def test_an_end_that_comes_later_still_counts(self, story: Story) -> None:
         self.test_two_heartbeats_with_nothing_active_close_what_started_before(story)
         story.succeeded("a")
@@ -260,6 +304,22 @@ class TestTasksWithoutAnEnd:
         story.wait(1)
         story.heartbeat(active=0)
         assert story.value("celery_tasks_in_flight", *ONE, "started") == 1
+
+
+class TestWorkersWithoutHeartbeats:
+    def test_what_inspection_told_of_them_stays_for_the_retention(self) -> None:
+        story = Story(worker_retention=600)  # the monotonic clock began longer ago
+        story.inspect(concurrency=4)
+        story.wait(10)
+        assert story.value("celery_worker_concurrency", W) == 4
+        story.wait(700)
+        assert story.value("celery_worker_concurrency", W) is None
+
+    def test_an_answer_after_the_farewell_brings_no_capacity_back(self, story: Story) -> None:
+        story.heartbeat()
+        story.heartbeat(kind="worker-offline")
+        story.inspect(concurrency=4)
+        assert story.value("celery_worker_concurrency", W) is None
 
 
 class TestRestarts:

@@ -7,6 +7,7 @@ never sees half a batch. Cells are looked up once and kept by their owner, which
 import threading
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from celeryscope.metrics.catalog import EXPORTER_SERIES, EXPORTER_SERIES_DROPPED, OVERFLOW, Kind, Spec
@@ -155,12 +156,16 @@ class Store:
 
     def purge(self, matching: Mapping[str, str]) -> None:
         """Forget every series that has all these labels with exactly these values, of whatever metric."""
+        self.purge_each(tuple(matching), {tuple(matching.values())})
+
+    def purge_each(self, names: Labels, values: AbstractSet[Labels]) -> None:
+        """Forget every series whose labels of these names are one of these combinations, in one walk for all."""
         for spec, cells in self._cells.items():
-            for labels in _matching(spec, cells, matching):
+            for labels in _matching(spec, cells, names, values):
                 del cells[labels]
                 self.samples -= 1
         for spec, histograms in self._histograms.items():
-            for labels in _matching(spec, histograms, matching):
+            for labels in _matching(spec, histograms, names, values):
                 self.samples -= len(histograms.pop(labels).counts) + 2
 
     def has_room(self, samples: int) -> bool:
@@ -199,8 +204,8 @@ class Store:
         return tuple(OVERFLOW for _ in labels)
 
 
-def _matching(spec: Spec, series: Iterable[Labels], matching: Mapping[str, str]) -> list[Labels]:
-    if any(name not in spec.labels for name in matching):
+def _matching(spec: Spec, series: Iterable[Labels], names: Labels, values: AbstractSet[Labels]) -> list[Labels]:
+    if any(name not in spec.labels for name in names):
         return []
-    positions = [(spec.labels.index(name), value) for name, value in matching.items()]
-    return [labels for labels in series if all(labels[position] == value for position, value in positions)]
+    positions = [spec.labels.index(name) for name in names]
+    return [labels for labels in series if tuple([labels[position] for position in positions]) in values]

@@ -55,7 +55,7 @@ class Tracker:
         self.hearing = Hearing(DEAF_AFTER_CANARIES * settings.canary_interval)
         self._pairs = Pairs(store, {"runtime": settings.runtime_buckets, "wait": settings.wait_buckets})
         self._table = TaskTable(store, settings, self._disorder)
-        self._workers = Workers(store, self.hearing, settings, self._table.abandon, self._table.close_unended)
+        self._workers = Workers(store, self.hearing, settings, self._table.abandon, self._table.close_run)
         self._tasks = Tasks(
             store,
             pairs=self._pairs,

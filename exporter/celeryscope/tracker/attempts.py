@@ -7,7 +7,7 @@ twice or late is told apart from what is new.
 
 from __future__ import annotations
 
-from enum import IntEnum
+from enum import Enum, IntEnum
 from typing import NamedTuple
 
 from celeryscope.tracker import pairs
@@ -23,6 +23,14 @@ class State(IntEnum):
     SCHEDULED = pairs.SCHEDULED
     STARTED = pairs.STARTED
     ENDED = 4
+
+
+class End(Enum):
+    """How an attempt may come to its end."""
+
+    RETRY = "retry"
+    DROPPED = "dropped"  # by a worker, which does not run it
+    OTHER = "other"
 
 
 class Step(NamedTuple):
@@ -56,8 +64,8 @@ class Attempt:
     """One attempt. Times are as its worker or producer wrote them: Unix seconds on that machine's clock."""
 
     __slots__ = (
-        "due", "due_there", "ends", "eta_open", "name", "others", "pair", "previous", "received_again", "retries",
-        "seen_at", "sent_seen", "started_at", "starts", "state", "unended", "uuid", "worker",
+        "due", "due_there", "ends", "eta_open", "name", "others", "pair", "previous", "received_again", "retried",
+        "retries", "seen_at", "sent_seen", "started_at", "starts", "state", "unended", "uuid", "worker",
     )  # fmt: skip
 
     def __init__(self, uuid: str, pair: Pair, *, name: str | None, retries: int, due: float | None, now: float) -> None:
@@ -73,11 +81,12 @@ class Attempt:
         self.started_at = 0.0
         self.state = State.SENT
         self.worker: Worker | None = None  # where it runs, or was last received
-        self.others: list[Worker] | None = None  # where earlier starts of it may still run
+        self.others: list[Worker] | None = None  # where earlier starts of it still run
         self.received_again = False  # while started
         self.starts = 0
         self.ends = 0
         self.unended = 0  # runs that were closed without an end, which may still come
+        self.retried = False  # its end was a retry: another attempt follows
         self.previous: Attempt | None = None  # the one before under this uuid, while it has not ended
 
     @property
@@ -91,20 +100,47 @@ class Attempt:
             worker is self.worker or (self.others is not None and worker in self.others)
         )
 
+    def start_on(self, worker: Worker, timestamp: float) -> None:
+        """It was started on a worker; an earlier start of it may go on elsewhere."""
+        before = self.worker
+        if self.state is State.STARTED and before is not None and before is not worker:
+            others = self.others or []
+            if worker in others:
+                others.remove(worker)
+            if self in before.running and before.up is not False:
+                others.append(before)
+            else:  # the worker is gone: that run is what is made good now
+                before.running.pop(self, None)
+                self.unended += 1
+            self.others = others or None
+        self.worker = worker
+        self.started_at = timestamp
+        self.received_again = False
+        worker.running[self] = timestamp
+
     def awaits_start_on(self, worker: Worker) -> bool:
         """Whether that worker took it and has not told of a start."""
         return worker is self.worker and self.state in (State.RECEIVED, State.SCHEDULED)
 
-    def told_of_by(self, worker: Worker, *, retried: bool) -> Attempt:
+    def started_since(self, moment: float) -> bool:
+        """Whether its latest start came after a moment, in Unix seconds on our clock."""
+        return self.starts > 0 and self.worker is not None and self.started_at + self.worker.correction >= moment
+
+    def runs_elsewhere_than(self, worker: Worker) -> bool:
+        """Whether it is started, and not on that worker."""
+        return self.state is State.STARTED and not self.runs_on(worker)
+
+    def told_of_by(self, worker: Worker, end: End) -> Attempt:
         """Return the attempt, this or the previous one, whose end a worker tells of.
 
-        Events of one worker come in order. Where both are its own, a retry ends the previous one, since this one is
-        that retry; any other end is of the one that runs.
+        Events of one worker come in order. Where both are its own, or none is, a retry ends the previous one, since
+        this one is that retry. What runs is never dropped. Any other end is of the one that runs; a stranger's, who
+        drops a copy of the message, of the latest.
         """
         previous = self.previous
-        if previous is None:
+        if previous is None or (end is End.DROPPED and previous.state is State.STARTED):
             return self
         own, owns_previous = worker is self.worker or self.runs_on(worker), worker is previous.worker
         if own != owns_previous:
             return previous if owns_previous else self
-        return previous if retried or self.state is not State.STARTED else self
+        return previous if end is End.RETRY or (owns_previous and self.state is not State.STARTED) else self

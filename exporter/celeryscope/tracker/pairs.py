@@ -155,13 +155,16 @@ class Pairs:
 
     def forget_idle(self, now: float, retention: float) -> None:
         """Forget pairs that moved no counter for `retention` seconds and have no task in flight."""
+        idle: set[tuple[str, ...]] = set()
         for key, pair in list(self._pairs.items()):
             total = pair.total()
             if total != pair.activity or not pair.is_idle():
                 pair.activity, pair.active_at = total, now
             elif now - pair.active_at >= retention:
                 del self._pairs[key]
-                self._store.purge({"task": key[0], "queue": key[1]})
+                idle.add(key)
+        if idle:
+            self._store.purge_each(("task", "queue"), idle)
 
     def _new(self, raw: tuple[str, str]) -> Pair:
         # Names are cleaned each time they differ from their label: a cache of raw names would have no bound.

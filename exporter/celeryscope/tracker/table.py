@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import count, islice
 from typing import NamedTuple
 
@@ -195,47 +195,68 @@ class TaskTable:
 
     def schedule(self, attempt: Attempt, eta: float) -> None:
         """Keep an attempt as scheduled until its ETA (Unix seconds)."""
-        self.move(attempt, Step(State.SCHEDULED))
-        heappush(self._etas, (eta, next(self._sequence), attempt))
+        if attempt.state is not State.SCHEDULED:  # delivered again, an attempt keeps its ETA
+            self.move(attempt, Step(State.SCHEDULED))
+            heappush(self._etas, (eta, next(self._sequence), attempt))
 
-    def leave(self, attempt: Attempt, table: tuple[Step, ...], now: float) -> None:
-        """Take an attempt from the worker that ran it; where an earlier start still runs, it stays started there."""
-        uuid = attempt.uuid
+    def leave(self, attempt: Attempt, worker: Worker | None, table: tuple[Step, ...], now: float) -> None:
+        """End the run of an attempt on a worker; where another start of it still runs, it stays started there.
+
+        What is told by a worker that does not run it is of the latest run.
+        """
+        others = attempt.others
+        if others is not None:
+            if worker is not None and worker in others:
+                others.remove(worker)
+                worker.running.pop(attempt, None)
+            else:
+                assert attempt.worker is not None
+                attempt.worker.running.pop(attempt, None)
+                attempt.worker = others.pop()
+                attempt.started_at = attempt.worker.running[attempt]
+            attempt.others = others or None
+            return
         if attempt.worker is not None:
-            attempt.worker.running.pop(uuid, None)
-        if attempt.others is not None:
-            still = [other for other in attempt.others if other.running.get(uuid) is attempt]
-            if still:
-                attempt.worker = still.pop()
-                attempt.others = still or None
-                return
-            attempt.others = None
+            attempt.worker.running.pop(attempt, None)
         attempt.received_again = False
         attempt.seen_at = now
+        was_open = attempt.is_open
         self.move(attempt, table[attempt.state])
-        if attempt.state is State.ENDED:
-            current = self.attempts.get(uuid)
+        if attempt.state is State.ENDED and was_open:
+            current = self.attempts.get(attempt.uuid)
             if current is not None and current.previous is attempt:
                 current.previous = None
             self._ended.append((now, attempt))
+            if len(self._ended) > self._settings.max_tracked_tasks:  # many ends of few tasks: retries without end
+                self._forget(self._ended.popleft()[1])
+
+    def close_run(self, attempt: Attempt, worker: Worker, now: float) -> None:
+        """End a run that is provably over and never was told to have ended: Ignore, or its end was lost."""
+        self._store.increment(catalog.EXPORTER_EVICTED, ("no_end",))
+        self._end_untold(attempt, worker, now)
 
     def close_unended(self, attempt: Attempt, now: float) -> None:
-        """Close an attempt that provably runs no more and never ended: Ignore, replace, or its end was lost."""
+        """Close an attempt of which no end will be told: it was replaced, or a later one has ended."""
         self._store.increment(catalog.EXPORTER_EVICTED, ("no_end",))
-        self._close(attempt, now)
+        for other in attempt.others or ():
+            other.running.pop(attempt, None)
+        attempt.others = None
+        self._end_untold(attempt, attempt.worker, now)
 
     # What no event says.
 
     def abandon(self, worker: Worker, now: float) -> None:
         """Suspect what a worker runs that left, was lost, or came back as another process."""
-        deadline = now + self._settings.orphan_timeout
-        for attempt in list(worker.running.values()):
-            if attempt.worker is not worker:
-                del worker.running[attempt.uuid]  # it was started again elsewhere
-            elif attempt.ends:
-                self._close(attempt, now)  # another run of it came to its end
+        for attempt in list(worker.running):
+            if attempt.others is not None or attempt.ends:
+                self._end_untold(attempt, worker, now)  # another run of it goes on, or came to its end
             else:
-                self._suspects.append(Suspect(deadline, attempt, attempt.started_at, worker, worker.incarnation))
+                self.suspect(attempt, worker, now)
+
+    def suspect(self, attempt: Attempt, worker: Worker, now: float) -> None:
+        """Take an attempt for an orphan unless more is heard of it, or its worker comes back."""
+        deadline = now + self._settings.orphan_timeout
+        self._suspects.append(Suspect(deadline, attempt, attempt.started_at, worker, worker.incarnation))
 
     def tick(self, now: Moment) -> None:
         """Let ETAs fall due, ended attempts go, and suspects be judged."""
@@ -243,6 +264,7 @@ class TaskTable:
             attempt = heappop(self._etas)[2]
             if attempt.state is State.SCHEDULED:
                 self.move(attempt, Step(State.RECEIVED))
+                attempt.seen_at = now.elapsed
         while self._ended and now.elapsed - self._ended[0][0] > ENDED_RETENTION:
             self._forget(self._ended.popleft()[1])
         while self._suspects and self._suspects[0].deadline <= now.elapsed:
@@ -260,6 +282,7 @@ class TaskTable:
         ]
         for attempt in stale:
             self._evict(attempt, "ttl")
+        self._drop_past_etas()
         for uuid in [uuid for uuid, sent in self.sent.items() if now.wall - sent.due > ttl]:
             self.drop_sent(uuid, "ttl")
 
@@ -280,14 +303,17 @@ class TaskTable:
         came_back = worker.up and worker.incarnation == suspect.incarnation
         elsewhere = attempt.worker is not worker or attempt.started_at != suspect.started_at
         if attempt.state is State.STARTED and not came_back and not elsewhere:
-            attempt.pair.orphaned.value += 1
-            self._close(attempt, now)
+            if not attempt.ends:  # else another run of it came to its end
+                attempt.pair.orphaned.value += 1
+            self._end_untold(attempt, worker, now)
 
-    def _close(self, attempt: Attempt, now: float) -> None:
-        attempt.unended += 1
-        for other in attempt.others or ():
-            other.running.pop(attempt.uuid, None)
-        self.leave(attempt, ON_DISCARDED, now)
+    def _end_untold(self, attempt: Attempt, worker: Worker | None, now: float) -> None:
+        attempt.unended += attempt.starts > 0
+        self.leave(attempt, worker, ON_DISCARDED, now)
+
+    def _drop_past_etas(self) -> None:
+        self._etas = [entry for entry in self._etas if entry[2].state is State.SCHEDULED]
+        heapify(self._etas)
 
     def _forget(self, attempt: Attempt) -> None:
         if attempt.state is State.ENDED and self.attempts.get(attempt.uuid) is attempt:
@@ -296,11 +322,11 @@ class TaskTable:
                 self.close_unended(attempt.previous, attempt.seen_at)
 
     def _make_room(self) -> None:
-        wanted = max(1, self._settings.max_tracked_tasks // EVICTION_SHARE)
-        for _ in range(min(wanted, len(self._ended))):
+        most = self._settings.max_tracked_tasks
+        room = most - max(1, most // EVICTION_SHARE)
+        while self._ended and len(self.attempts) > room:
             self._forget(self._ended.popleft()[1])
-        missing = len(self.attempts) + wanted - self._settings.max_tracked_tasks
-        for attempt in list(islice(self.attempts.values(), max(0, missing))):
+        for attempt in list(islice(self.attempts.values(), max(0, len(self.attempts) - room))):
             self._evict(attempt, "capacity")
 
     def _evict(self, attempt: Attempt, reason: str) -> None:
@@ -308,7 +334,8 @@ class TaskTable:
             self._store.increment(catalog.EXPORTER_EVICTED, (reason,))
             for worker in (attempt.worker, *(attempt.others or ())):
                 if worker is not None:
-                    worker.running.pop(attempt.uuid, None)
+                    worker.running.pop(attempt, None)
+            attempt.others = None
             self.move(attempt, ON_DISCARDED[attempt.state])
         if attempt.previous is not None:
             self._evict(attempt.previous, reason)

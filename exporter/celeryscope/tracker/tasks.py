@@ -7,6 +7,7 @@ uuid, and events of different processes overtake each other. Every event counts 
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 from celeryscope.clock import Moment
@@ -35,6 +36,7 @@ from celeryscope.tracker.attempts import (
     ON_REQUEUED,
     ON_STARTED,
     Attempt,
+    End,
     State,
     Step,
 )
@@ -120,12 +122,11 @@ class Tasks:
             due += self._sender_correction(event, attempt)
         if (
             attempt is not None
-            and attempt.is_open
             and attempt.retries == retries
             and not attempt.sent_seen
-            and (attempt.starts == 0 or attempt.name == event.name)
+            and (attempt.starts == 0 or (attempt.is_open and attempt.name == event.name))
         ):
-            # Its received event came long before it: too late for the labels, in time for the wait.
+            # A worker told of it long before: too late for the labels, in time for the wait.
             attempt.sent_seen = True
             if attempt.starts == 0:
                 attempt.due = max(due, attempt.due or due)
@@ -147,8 +148,7 @@ class Tasks:
         if sent is not None:
             attempt = self._table.begin_sent(uuid, sent, event.name, now.elapsed)
         elif attempt is None:
-            if self._awaits_sent(now):
-                self.held[uuid] = Hold(now.elapsed + SENT_HOLD, [event])
+            if self._hold(event, now):
                 return
             attempt = self._begin_unsent(event, retries, now)
         worker = self._worker(event)
@@ -159,6 +159,8 @@ class Tasks:
         if step.state is State.STARTED:
             attempt.received_again = True
             return
+        if attempt.state is State.ENDED and attempt.started_since(event.timestamp + worker.correction):
+            return  # it was handed on, and has run elsewhere
         attempt.worker = worker
         attempt.due_there = event.timestamp
         if event.eta is not None and self._schedule(attempt, event, worker):
@@ -192,13 +194,10 @@ class Tasks:
         if attempt.state is State.ENDED and attempt.starts <= attempt.ends:
             self._disorder("start_after_end")  # its end overtook it
             return
-        if attempt.state is State.STARTED and attempt.worker is not None:
-            attempt.others = [*(attempt.others or ()), attempt.worker]
-        attempt.received_again = False
-        attempt.worker = worker
-        attempt.started_at = event.timestamp
-        worker.running[uuid] = attempt
+        attempt.start_on(worker, event.timestamp)
         self._table.move(attempt, step)
+        if worker.up is False:
+            self._table.suspect(attempt, worker, now.elapsed)  # it left before we hear of the start
 
     def succeeded(self, event: TaskSucceeded, now: Moment) -> None:
         """A task returned."""
@@ -214,7 +213,9 @@ class Tasks:
     def failed(self, event: TaskFailed, now: Moment) -> None:
         """A task raised, lost its process, ran into its hard time limit, or is not registered."""
         unregistered = unregistered_task(event.exception)
-        attempt = self._attempt_that_ends(event, now, unregistered)
+        if unregistered is not None and self._held_unknown(event, now):
+            return
+        attempt = self._attempt_that_ends(event, now, End.OTHER if unregistered is None else End.DROPPED, unregistered)
         runtime = self._runtime(attempt, event)
         if self._end(attempt, event, ON_OUTCOME if unregistered is None else ON_DROPPED, now):
             pair = attempt.pair
@@ -225,9 +226,10 @@ class Tasks:
 
     def retried(self, event: TaskRetried, now: Moment) -> None:
         """An attempt ended in a retry, which may have been received and started before we hear of it."""
-        attempt = self._attempt_that_ends(event, now)
+        attempt = self._attempt_that_ends(event, now, End.RETRY)
         runtime = self._runtime(attempt, event)
         if self._end(attempt, event, ON_OUTCOME, now):
+            attempt.retried = True
             pair = attempt.pair
             pair.retried.value += 1
             self._saw_exception(pair, retry_class(event.exception, event.traceback), "retried", event)
@@ -236,7 +238,9 @@ class Tasks:
 
     def revoked(self, event: TaskRevoked, now: Moment) -> None:
         """A task was dropped before it ran, or stopped while it ran; more than one worker may say so."""
-        attempt = self._attempt_that_ends(event, now)
+        if self._held_unknown(event, now):
+            return
+        attempt = self._attempt_that_ends(event, now, End.OTHER if event.terminated else End.DROPPED)
         if self._end(attempt, event, ON_DROPPED, now):
             reason = "expired" if event.expired else "terminated" if event.terminated else "revoked"
             attempt.pair.revoked[reason].value += 1
@@ -251,16 +255,15 @@ class Tasks:
         """A worker rejected a task's message: no end, but it does not run there any more."""
         attempt = self._attempt_that_ends(event, now)
         attempt.pair.rejected["true" if event.requeue else "false"].value += 1
-        if attempt.is_open:
+        if attempt.state is State.STARTED:
             attempt.unended += 1
-        self._table.leave(attempt, ON_REQUEUED if event.requeue else ON_DISCARDED, now.elapsed)
+        worker = self._workers.get(event.hostname)
+        self._table.leave(attempt, worker, ON_REQUEUED if event.requeue else ON_DISCARDED, now.elapsed)
 
     def tick(self, now: Moment) -> None:
         """Let go of what was held for a task-sent event that did not come."""
-        while self.held:
-            uuid = next(iter(self.held))
-            if self.held[uuid].deadline > now.elapsed:
-                break
+        overdue = list(takewhile(lambda uuid: self.held[uuid].deadline <= now.elapsed, self.held))
+        for uuid in overdue:
             self._release(uuid, now)
 
     # Which attempt.
@@ -271,20 +274,30 @@ class Tasks:
             attempt = attempt.previous
         return attempt
 
-    def _attempt_that_ends(self, event: WorkerTaskEvent, now: Moment, unregistered: str | None = None) -> Attempt:
+    def _attempt_that_ends(
+        self, event: WorkerTaskEvent, now: Moment, end: End = End.OTHER, unregistered: str | None = None
+    ) -> Attempt:
         worker = self._worker(event)
         uuid = event.uuid
         attempt = self._attempts.get(uuid)
         if attempt is not None:
-            attempt = attempt.told_of_by(worker, retried=isinstance(event, TaskRetried))
+            attempt = attempt.told_of_by(worker, end)
+            if (
+                end is End.DROPPED
+                and attempt.state is State.STARTED
+                and unregistered in (None, attempt.name, attempt.pair.labels[0])
+            ):
+                return self._begin_retry(attempt, worker, now)  # or a copy of its message: what runs goes on
             if attempt.is_open or attempt.unended:
                 return attempt
         sent = self._table.take_sent(uuid)
         if sent is not None:
             return self._table.begin_sent(uuid, sent, None, now.elapsed)
-        if attempt is not None:
-            return attempt
-        return self._begin_unknown(uuid, unregistered, worker, now)
+        if attempt is None:
+            return self._begin_unknown(uuid, unregistered, worker, now)
+        if attempt.retried and end is not End.RETRY:
+            return self._begin_retry(attempt, worker, now)  # dropped without being received
+        return attempt
 
     def _begin_unsent(self, event: TaskReceived, retries: int, now: Moment) -> Attempt:
         uuid, task = event.uuid, event.name
@@ -302,13 +315,28 @@ class Tasks:
     def _begin_unknown(self, uuid: str, task: str | None, worker: Worker, now: Moment) -> Attempt:
         return self._table.begin(uuid, self._pairs.get(task, worker.only_queue), name=None, retries=0, now=now.elapsed)
 
-    def _awaits_sent(self, now: Moment) -> bool:
-        return (
+    def _begin_retry(self, attempt: Attempt, worker: Worker, now: Moment) -> Attempt:
+        uuid, retries = attempt.uuid, attempt.retries + 1
+        sent = self._table.take_sent(uuid, retries)
+        if sent is not None:
+            return self._table.begin_sent(uuid, sent, attempt.name, now.elapsed)
+        pair = self._pairs.get(attempt.pair.labels[0], worker.only_queue)
+        return self._table.begin(uuid, pair, name=attempt.name, retries=retries, now=now.elapsed)
+
+    def _hold(self, event: WorkerTaskEvent, now: Moment) -> bool:
+        awaits_sent = (
             not self._releasing
             and self._sent_event_at is not None
             and now.elapsed - self._sent_event_at < SENT_EXPECTED
             and len(self.held) < MAX_HELD
         )
+        if awaits_sent:
+            self.held[event.uuid] = Hold(now.elapsed + SENT_HOLD, [event])
+        return awaits_sent
+
+    def _held_unknown(self, event: WorkerTaskEvent, now: Moment) -> bool:
+        # A task may be dropped by the first event that a worker sends of it, which may overtake its task-sent event.
+        return event.uuid not in self._attempts and event.uuid not in self._sent and self._hold(event, now)
 
     def _release(self, uuid: str, now: Moment) -> None:
         events = self.held.pop(uuid).events
@@ -367,10 +395,8 @@ class Tasks:
             pair.saw_prefetch(max(0.0, timestamp - attempt.due_there))
 
     def _runtime(self, attempt: Attempt, event: WorkerTaskEvent) -> float | None:
-        worker = attempt.worker
-        if attempt.state is not State.STARTED or worker is None or worker.name != event.hostname:
-            return None
-        return max(0.0, event.timestamp - attempt.started_at)
+        started_at = self._workers.get(event.hostname).running.get(attempt)
+        return None if started_at is None else max(0.0, event.timestamp - started_at)
 
     def _saw_exception(self, pair: Pair, name: str, outcome: str, event: TaskFailed | TaskRetried) -> None:
         pair.saw_exception(name, outcome, event.uuid, event.timestamp)
@@ -380,7 +406,8 @@ class Tasks:
 
     def _end(self, attempt: Attempt, event: WorkerTaskEvent, table: tuple[Step, ...], now: Moment) -> bool:
         """Close the run that ended; return whether its end is the first that was told of it."""
-        if not attempt.is_open:
+        worker = self._workers.get(event.hostname)
+        if not attempt.is_open or (attempt.unended and attempt.runs_elsewhere_than(worker)):
             if not attempt.unended:
                 self._disorder("duplicate_end")
                 return False
@@ -388,10 +415,5 @@ class Tasks:
             attempt.ends += 1
             return True
         attempt.ends += 1
-        worker = self._workers.get(event.hostname)
-        if attempt.others is not None and worker is not attempt.worker and worker in attempt.others:
-            attempt.others.remove(worker)  # one of two runs; the other one goes on
-            worker.running.pop(attempt.uuid, None)
-            return True
-        self._table.leave(attempt, table, now.elapsed)
+        self._table.leave(attempt, worker, table, now.elapsed)
         return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from celeryscope.clock import Moment
@@ -64,8 +64,8 @@ class Worker:
         self.silent_baseline: int | None = None
         self.silent_growth: int | None = 0  # None: not asked since the last heartbeat
         self.lost_events = LostEvents()
-        self.running: dict[str, Attempt] = {}
-        self.idle_since: float | None = None  # timestamp of its last heartbeat, where nothing was active
+        self.running: dict[Attempt, float] = {}  # when each was started, on its own clock
+        self.idle_since: float | None = None  # timestamp of its latest heartbeat, where nothing was active
         self.info: tuple[str, ...] = ()  # version, software, system, pool
         self.accepted: Mapping[str, int] | None = None  # as of the last inspection
         self.restarts = store.cell(catalog.WORKER_RESTARTS, self.label)
@@ -76,8 +76,8 @@ class Worker:
 class Workers:
     """All workers of one broker.
 
-    `abandon(worker, now)` is called when tasks that it runs will hardly come to an end, `close_unended(attempt, now)`
-    for one that it provably no longer runs.
+    `abandon(worker, now)` is called when tasks that it runs will hardly come to an end, `close_run(attempt, worker,
+    now)` for one that it provably no longer runs.
     """
 
     def __init__(
@@ -86,13 +86,13 @@ class Workers:
         hearing: Hearing,
         settings: TrackerSettings,
         abandon: Callable[[Worker, float], None],
-        close_unended: Callable[[Attempt, float], None],
+        close_run: Callable[[Attempt, Worker, float], None],
     ) -> None:
         self._store = store
         self._hearing = hearing
         self._settings = settings
         self._abandon = abandon
-        self._close_unended = close_unended
+        self._close_run = close_run
         self._workers: dict[str, Worker] = {}
         self._born = float("inf")  # elapsed seconds of the first tick
         self.any_corrected = False  # whether a worker's clock ever was wrong
@@ -107,7 +107,7 @@ class Workers:
         worker = self._workers.get(name)
         if worker is None:
             if len(self._workers) >= MAX_WORKERS:
-                self._forget(next(iter(self._workers.values())))
+                self._forget([next(iter(self._workers.values()))])
             worker = self._workers[name] = Worker(name, self._store)
         return worker
 
@@ -132,7 +132,8 @@ class Workers:
             self._judge_processed(worker, event.timestamp, event.processed)
         if event.active is not None:
             self._store.set(catalog.WORKER_TASKS_ACTIVE, worker.label, event.active)
-            self._reconcile(worker, event.timestamp, event.active, now.elapsed)
+            if disorder is None:
+                self._reconcile(worker, event.timestamp, event.active, now.elapsed)
         loads = (catalog.WORKER_LOAD1, catalog.WORKER_LOAD5, catalog.WORKER_LOAD15)
         for spec, load in zip(loads, event.loadavg or (), strict=False):
             self._store.set(spec, worker.label, load)
@@ -143,6 +144,8 @@ class Workers:
     def apply(self, reading: WorkerReading, now: Moment) -> None:
         """Take what inspection told of one worker."""
         worker = self.get(reading.worker)
+        if worker.up is None:
+            worker.seen_at = now.elapsed  # without heartbeats, its answer is its only sign of life
         gauges = (
             (catalog.WORKER_CONCURRENCY, reading.concurrency),
             (catalog.WORKER_PROCESSES, reading.processes),
@@ -150,7 +153,8 @@ class Workers:
             (catalog.WORKER_MEMORY_MAX, reading.memory_max_bytes),
         )
         for spec, value in gauges:
-            if value is not None:
+            # An answer may come after the farewell, which has taken these away.
+            if value is not None and not (worker.up is False and spec in _FLEETING):
                 self._store.set(spec, worker.label, value)
         for mode, seconds in (("user", reading.cpu_user), ("system", reading.cpu_system)):
             if seconds is not None:
@@ -170,6 +174,7 @@ class Workers:
         """Notice losses, and forget workers that were gone for long. `now` is elapsed seconds."""
         settings = self._settings
         self._born = min(self._born, now)
+        forgotten: list[Worker] = []
         for worker in list(self._workers.values()):
             if worker.task_events != worker.task_events_at_tick:
                 worker.seen_at = now
@@ -179,8 +184,10 @@ class Workers:
                 if self._hearing.silence(worker.seen_at) > patience:
                     worker.lost.value += 1
                     self._gone(worker, now)
-            elif now - (worker.gone_at or worker.seen_at) > settings.worker_retention:
-                self._forget(worker)
+            elif not worker.running and now - (worker.gone_at or worker.seen_at) > settings.worker_retention:
+                forgotten.append(worker)
+        if forgotten:
+            self._forget(forgotten)
 
     def askable(self, now: float) -> list[str]:
         """Return the node names of the workers that are up and can answer: a busy solo worker is mute."""
@@ -216,16 +223,19 @@ class Workers:
         self._store.set(catalog.WORKER_TASK_EVENTS_ENABLED, worker.label, 1)
 
     def _gone(self, worker: Worker, now: float) -> None:
+        if worker.up is not False:
+            self._abandon(worker, now)
         worker.up, worker.gone_at = False, now
         worker.idle_since = None
         self._store.set(catalog.WORKER_UP, worker.label, 0)
         for spec in _FLEETING:
             self._store.remove(spec, worker.label)
-        self._abandon(worker, now)
 
-    def _forget(self, worker: Worker) -> None:
-        del self._workers[worker.name]
-        self._store.purge({"worker": worker.label[0]})
+    def _forget(self, workers: Collection[Worker]) -> None:
+        for worker in workers:
+            worker.up = False
+            del self._workers[worker.name]
+        self._store.purge_each(("worker",), {worker.label for worker in workers})
 
     def _identify(self, worker: Worker, event: WorkerEvent, now: Moment) -> str | None:
         if event.pid is None:
@@ -242,7 +252,8 @@ class Workers:
         return None
 
     def _restarted(self, worker: Worker, now: Moment) -> None:
-        self._abandon(worker, now.elapsed)
+        if worker.up is not False:
+            self._abandon(worker, now.elapsed)
         worker.running.clear()
         worker.restarts.value += 1
         worker.incarnation += 1
@@ -321,12 +332,12 @@ class Workers:
         if active or not worker.running:
             worker.idle_since = None
             return
-        # Ends may still be on their way: what had started before one heartbeat is judged by the next.
-        if worker.idle_since is not None:
-            for attempt in list(worker.running.values()):
-                if attempt.started_at <= worker.idle_since:
-                    self._close_unended(attempt, now)
-        worker.idle_since = timestamp
+        # Ends may still be on their way: what one heartbeat shows to be over, the next one closes.
+        idle_since, worker.idle_since = worker.idle_since, timestamp
+        if idle_since is not None:
+            for attempt, started_at in list(worker.running.items()):
+                if started_at <= idle_since:
+                    self._close_run(attempt, worker, now)
 
     def _describe(self, worker: Worker, software: tuple[str, ...], pool: str | None) -> None:
         if pool is None:
