@@ -8,6 +8,7 @@ from celeryscope.clock import Moment
 from celeryscope.errors import InvalidEvent, StreamError
 from celeryscope.stream import RawMessage
 from celeryscope.stream.redis import RedisStream, subscription_topics, unwrap
+from celeryscope.stream.replies import replies_of
 
 EVENT = b'{"type": "worker-heartbeat"}'
 
@@ -127,6 +128,7 @@ def never() -> Any:
 def opened(server: FakeServer, topics: int = 1, max_message_bytes: int = 1000) -> RedisStream:
     stream = RedisStream(never, max_message_bytes=max_message_bytes, clock=server)
     stream._connection = server
+    stream._replies = replies_of(server)
     stream._heard_at = server.elapsed
     stream._started(topics)
     return stream

@@ -6,6 +6,7 @@ transport in between. No queue is declared or bound: nothing is left behind in R
 """
 
 import binascii
+import logging
 import socket
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -22,11 +23,14 @@ from kombu.transport.redis import Channel as KombuChannel
 from celeryscope.clock import Clock, SystemClock
 from celeryscope.errors import InvalidEvent, StreamError
 from celeryscope.stream import RawMessage, Received
+from celeryscope.stream.replies import Replies, replies_of
 
 PING_AFTER = 10.0  # seconds of silence after which the server is asked for a sign of life
 PONG_TIMEOUT = 10.0  # seconds of silence after that question which mean that the connection is dead
 MAX_MESSAGES = 1000  # in one read
 MAX_BATCH_BYTES = 16 * 2**20  # in one read: messages may be large
+logger = logging.getLogger(__name__)
+
 CLOSE_TIMEOUT = 1.0  # seconds that `close` waits for a thread inside; one that connects cleans up by itself
 REMEMBERED_TAGS = 10_000  # delivery tags, where every message comes on two topics
 
@@ -102,6 +106,7 @@ class RedisStream:
         self._lock = Lock()  # around the use of the connection; `close` takes it once the socket is shut down
         self._closed = False
         self._connection: Any = None
+        self._replies: Replies
         self._waiting: list[Received] = []
         self._tags: OrderedDict[str | int, None] | None = None
         self._heard_at = 0.0  # elapsed seconds
@@ -187,6 +192,8 @@ class RedisStream:
                 pending -= 1
             else:
                 self._take(reply, self._waiting)
+        self._replies = replies_of(connection)
+        logger.info("reading the event stream through %s", self._replies.name)
 
     def _started(self, topics: int) -> None:
         # Where kombu publishes to two topics, every message comes twice, under one delivery tag.
@@ -197,17 +204,16 @@ class RedisStream:
         size = 0
         wait = 0.0 if messages else self._next_wait(timeout)
         deadline = self._clock.now().elapsed + timeout
+        replies = self._replies
         while True:
-            while len(messages) < MAX_MESSAGES and size < MAX_BATCH_BYTES and connection.can_read(wait):
+            while len(messages) < MAX_MESSAGES and size < MAX_BATCH_BYTES and replies.wait(wait):
                 wait = 0.0
-                try:
-                    reply = _next_reply(connection)
-                except redis.TimeoutError:
-                    # Part of a message came and the rest does not: redis-py keeps it. It is no sign of life.
-                    break
+                arrived = replies.read()
+                if not arrived:
+                    break  # part of a message came: it is no sign of life
                 self._heard_at = self._clock.now().elapsed
                 self._pinged_at = None
-                size += self._take(reply, messages)
+                size += sum(self._take(reply, messages) for reply in arrived)
             now = self._clock.now().elapsed
             self._check_alive(connection, now)
             if messages or self._closed or now >= deadline:
@@ -216,7 +222,7 @@ class RedisStream:
 
     def _take(self, reply: Sequence[Any], messages: list[Received]) -> int:
         """Append the message in a reply, where it is one; return its size in bytes."""
-        if reply[0] != b"pmessage" or len(reply) != 4:
+        if not isinstance(reply, list) or len(reply) != 4 or reply[0] != b"pmessage":
             return 0
         payload: bytes = reply[3]
         if len(payload) > self._max_message_bytes:
