@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from _pytest.reports import CollectReport, TestReport
 
+from support.rabbitmq import RabbitMQ, rabbitmq
 from support.servers import Valkey, valkey
 
 NO_SKIP = os.environ.get("CELERYSCOPE_TESTS_NO_SKIP") == "1"
@@ -45,4 +46,11 @@ def valkey_server(tmp_path: Path) -> Iterator[Valkey]:
 def protected_valkey_server(tmp_path: Path) -> Iterator[Valkey]:
     """A Valkey server that asks for a password."""
     with valkey(tmp_path / "valkey", password="correct-horse") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
+    """A RabbitMQ server for all tests of this run, since it takes seconds to start: each makes its own virtual host."""
+    with rabbitmq(tmp_path_factory.mktemp("rabbitmq")) as server:
         yield server

@@ -9,21 +9,24 @@ import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from celery import Celery
+from celery.app.defaults import DEFAULTS
 from celery.app.utils import find_app
 from celery.loaders.base import BaseLoader
 from kombu.connection import Connection
-from kombu.utils.url import url_to_parts
+from kombu.utils.url import parse_url, url_to_parts
 
 from celeryscope.config import Config
 from celeryscope.diagnosis import URL_FORM, describe, reason_of
 from celeryscope.errors import ConfigError, StreamError
 from celeryscope.redaction import redact, register, register_options, register_url
 
-__all__ = ["broker_address", "celery_app", "connect", "describe", "transport_name"]
+__all__ = ["broker_address", "celery_app", "connect", "describe", "speaks_redis", "transport_name"]
 
 REDIS_TRANSPORTS = frozenset({"redis", "rediss", "sentinel"})
+AMQP_TRANSPORTS = frozenset({"amqp", "amqps"})
 KEEPALIVE_IDLE = 10  # seconds of silence before the first probe
 KEEPALIVE_INTERVAL = 5  # seconds between probes
 KEEPALIVE_PROBES = 3  # unanswered: a dead peer is known after 10 + 3 * 5 = 25 s
@@ -31,6 +34,7 @@ UNACKNOWLEDGED_TIMEOUT = 25_000  # milliseconds; while sent data is not acknowle
 CONNECT_TIMEOUT = 5.0  # seconds
 SOCKET_TIMEOUT = 10.0  # seconds; without one, TLS spoken to a port without it waits for ever
 HEALTH_CHECK_INTERVAL = 10  # seconds
+HEARTBEAT = 10.0  # seconds; the broker may ask for less. A peer that is gone is known after two of them
 
 # What kombu answers to a URL that it cannot use: bad form, unknown transport or parameter, missing library.
 _URL_ERRORS = (ValueError, KeyError, TypeError, AttributeError, NameError, ImportError)
@@ -73,20 +77,26 @@ def celery_app(config: Config) -> Celery:
     return app
 
 
-def connect(app: Celery) -> Connection:
+def connect(app: Celery, *, heartbeat: bool = False) -> Connection:
     """Return a new connection to where the app reads from, not opened yet.
 
-    Its first use opens it, with one attempt per URL; kombu's own `connect` sleeps 2 s for a second one.
+    Its first use opens it, with one attempt per URL; kombu's own `connect` sleeps 2 s for a second one. Where it asks
+    for a `heartbeat` (AMQP), the broker drops it unless its owner calls `heartbeat_check` every second.
     Raises `StreamError` where the URL is wrong.
     """
     url = _read_url(app)
     _check(url, has_transport=bool(app.conf.broker_transport))
     try:
-        connection: Connection = app.connection_for_read(url)
+        connection: Connection = app.connection_for_read(url, heartbeat=_heartbeat(app) if heartbeat else None)
         return connection
     except _URL_ERRORS as error:
         message = describe(error)
     raise StreamError(message)  # outside of the handler: kombu's error may quote a password
+
+
+def speaks_redis(app: Celery) -> bool:
+    """Whether the broker is Redis or Valkey."""
+    return transport_name(app) in REDIS_TRANSPORTS
 
 
 def transport_name(app: Celery) -> str:
@@ -147,7 +157,31 @@ def _defaults(transport: str, url: str) -> dict[str, Any]:
             "socket_timeout": SOCKET_TIMEOUT,
             "health_check_interval": HEALTH_CHECK_INTERVAL,
         }
+    if transport in AMQP_TRANSPORTS:
+        options |= {
+            "read_timeout": SOCKET_TIMEOUT,
+            "write_timeout": SOCKET_TIMEOUT,
+            "socket_settings": _keepalive_options(),
+            "client_properties": {"connection_name": "celeryscope"},
+            **_amqp_tls(url),
+        }
     return options
+
+
+def _amqp_tls(url: str) -> dict[str, Any]:
+    """Return the option that takes TLS settings in a URL (`?ssl_ca_certs=`) to py-amqp, in its own names."""
+    try:
+        settings: Mapping[str, Any] = parse_url(url.partition(";")[0]).get("ssl") or {}
+    except _URL_ERRORS:
+        return {}  # told when connecting
+    # kombu hands them on under the names of redis-py.
+    return {"ssl": {name.removeprefix("ssl_"): value for name, value in settings.items()}} if settings else {}
+
+
+def _heartbeat(app: Celery) -> float:
+    """Return the heartbeat to ask for, in seconds: the app's own where it has one, 0 for none included."""
+    asked = app.conf.broker_heartbeat
+    return HEARTBEAT if asked is None or asked == DEFAULTS["broker_heartbeat"] else float(asked)
 
 
 def _keepalive_options() -> Mapping[int, int]:
@@ -173,5 +207,8 @@ def _check(url: str, *, has_transport: bool) -> None:
         except ValueError:
             raise StreamError(f"the broker URL cannot be read: {URL_FORM}") from None
         database = (path or "").strip("/")
-        if "@" in f"{host}{path}" or (scheme in REDIS_TRANSPORTS and database and not database.isdecimal()):
+        # As it stands in the URL: in a virtual host's name, a percent-encoded @ is right.
+        if "@" in f"{host}{urlsplit(part).path}":
+            raise StreamError(f"the broker URL cannot be read: {URL_FORM}")
+        if scheme in REDIS_TRANSPORTS and database and not database.isdecimal():
             raise StreamError(f"the broker URL's path is no number of a database: {URL_FORM}")

@@ -9,10 +9,14 @@ from collections.abc import Iterator
 from celeryscope.errors import CeleryscopeError
 from celeryscope.redaction import redact
 
-URL_FORM = "write redis://HOST:6379/0, user:password@ before the host, @ / : ? # % in them percent-encoded"
+URL_FORM = (
+    "write redis://HOST:6379/0 or amqp://HOST:5672/VHOST, user:password@ before the host, @ / : ? # % in them "
+    "percent-encoded"
+)
 
 _LONGEST_REASON = 200  # characters
 _DEEPEST_CHAIN = 5  # errors that are causes of one another
+_AMQP_CODE = re.compile(r"^(\(\d+, \d+\)|\w+\.\w+): \(\d{3}\) ")  # before the text of an error from the broker
 _QUOTED = "{reason}"  # not in diagnoses of URLs, where the reason may quote a piece of a password
 
 # The first that matches anything in the chain of errors: pattern, what is wrong, what to do.
@@ -23,6 +27,11 @@ _DIAGNOSES = tuple(
             r"Authentication required|NOAUTH|called without any password",
             "the broker wants credentials{reason}",
             "put them into the broker URL, best in a file (--broker-url-file)",
+        ),
+        (
+            r"access to (exchange|queue|topic) .* refused",
+            "the broker's user lacks a permission{reason}",
+            "give it configure, write and read on celeryev.* and the pidbox names: rabbitmqctl set_permissions",
         ),
         (
             r"Authentication(WrongNumberOfArgs)?Error|AuthorizationError|WRONGPASS|AccessRefused|ACCESS_REFUSED",
@@ -38,6 +47,21 @@ _DIAGNOSES = tuple(
             r"NoPermissionError|NOPERM",
             "the broker's user lacks a permission{reason}",
             "grant it with ACL SETUSER, or use another user",
+        ),
+        (
+            r"PRECONDITION_FAILED",
+            "the broker has something of that name, declared otherwise{reason}",
+            "delete it there, or name another exchange, the workers' own (--event-exchange)",
+        ),
+        (
+            r"heartbeats? missed",
+            "the broker has been silent for two heartbeats{reason}",
+            "it is frozen, or the network between us is gone",
+        ),
+        (
+            r"ConsumerCancelled",
+            "the broker has cancelled our consumer{reason}",
+            "somebody deleted its queue, or the node that held it is gone",
         ),
         (
             r"NotAllowed|vhost .* not found",
@@ -115,7 +139,8 @@ _DIAGNOSES = tuple(
             "check that host and port can be reached from here (firewall, network policy)",
         ),
         (
-            r"(?i)Connection reset|Broken pipe|Connection closed|Server unexpectedly closed|EOF",
+            r"(?i)Connection reset|Broken pipe|Connection (already )?closed|Server unexpectedly closed|EOF|"
+            r"ConnectionForced|Socket closed",
             "the broker closed the connection{reason}",
             "it was restarted or dropped us; if this repeats, it may want TLS: rediss:// or amqps://",
         ),
@@ -179,5 +204,5 @@ def reason_of(error: BaseException) -> str:
     """Return the error's text on one line, shortened, not masked."""
     text = error.args[0] if len(error.args) == 1 and isinstance(error.args[0], str) else str(error)
     # Sentinel's error goes on with the whole state of redis-py's client.
-    line = " ".join(text.partition(" : <")[0].split()).rstrip(". ")
+    line = _AMQP_CODE.sub("", " ".join(text.partition(" : <")[0].split()).rstrip(". "))
     return line if len(line) <= _LONGEST_REASON else f"{line[:_LONGEST_REASON]}..."

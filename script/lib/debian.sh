@@ -2,9 +2,10 @@
 # shellcheck shell=bash
 
 # What each is for: prometheus brings promtool, which checks expositions; faketime gives a worker a wrong
-# clock; redis-server speaks TLS, which the embedded Valkey does not; redis-sentinel fails over.
+# clock; redis-server speaks TLS, which the embedded Valkey does not; redis-sentinel fails over; rabbitmq-server
+# carries events over AMQP.
 # shellcheck disable=SC2034  # read by script/test
-TEST_PACKAGES="prometheus faketime redis-server redis-sentinel"
+TEST_PACKAGES="prometheus faketime redis-server redis-sentinel rabbitmq-server"
 
 POLICY=/usr/sbin/policy-rc.d
 

@@ -104,9 +104,9 @@ def _count_fate(fate: str, count: Callable[..., None], view: View) -> None:
     nameless = {} if view.sent_events else {"task": UNKNOWN}
     if fate in ("expired", "revoked"):
         count("revoked_total", reason=fate, **nameless)
-    elif fate == "revoked_eta":
+    elif fate in ("expired_eta", "revoked_eta"):
         count("received_total")
-        count("revoked_total", reason="revoked")
+        count("revoked_total", reason=fate.removesuffix("_eta"))
     elif fate == "unregistered":
         count("failed_total")
         count("exceptions_total", exception="NotRegistered", outcome="failed")

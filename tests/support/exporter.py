@@ -1,5 +1,6 @@
 """A running exporter, and what its `/metrics` says."""
 
+import re
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
@@ -68,6 +69,16 @@ class Exporter:
         self.process = process
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
+
+    @property
+    def complaints(self) -> list[str]:
+        """The warnings and errors of its log."""
+        return [line for line in self.process.log.splitlines() if re.search(r"level=(warning|error)", line)]
+
+    @property
+    def different_complaints(self) -> set[str]:
+        """The same without what differs between repetitions: time, and how often it was said."""
+        return {re.sub(r"[0-9.]+", "", line) for line in self.complaints}
 
     def get(self, path: str = "/metrics", headers: Mapping[str, str] | None = None) -> Answer:
         """Ask over HTTP; an error status is an answer too."""

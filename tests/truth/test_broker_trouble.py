@@ -103,13 +103,13 @@ def test_a_broker_that_cannot_be_reached_is_told_in_one_line_without_its_secrets
     url = url.format(secret=SECRET, port=protected_valkey_server.port, unused=free_port())
     with exporter(url, log=tmp_path / "exporter.log", wait_connected=False) as running:
         running.wait_for("celery_broker_up", 0, 10.0)
-        wait_until(lambda: _complaints(running), 10.0, "the log says what is wrong")
+        wait_until(lambda: running.complaints, 10.0, "the log says what is wrong")
         assert running.process.returncode is None
         assert running.get("/-/healthy").status == 200
 
-        lines = _complaints(running)
+        lines = running.complaints
         assert any(re.search(clue, line) for line in lines), lines
-        assert len(set(map(_message, lines))) == 1, lines
+        assert len(running.different_complaints) == 1, lines
         assert "Traceback" not in running.process.log
         for text in (running.process.log, running.scrape().text, running.get("/").body.decode()):
             assert SECRET not in text
@@ -120,12 +120,3 @@ def test_the_right_password_is_no_secret_told_either(protected_valkey_server: Va
     with exporter(protected_valkey_server.url, "--log-level", "debug", log=log) as running:
         for text in (running.process.log, running.scrape().text, running.get("/").body.decode()):
             assert SECRET not in text
-
-
-def _complaints(running: Exporter) -> list[str]:
-    return [line for line in running.process.log.splitlines() if re.search(r"level=(warning|error)", line)]
-
-
-def _message(line: str) -> str:
-    """The line without what differs between repetitions: time and how long until the next attempt."""
-    return re.sub(r"[0-9.]+", "", line)

@@ -85,8 +85,27 @@ class TestOptions:
     def test_every_connection_of_the_app_has_them(self) -> None:
         assert app_of().pool.connection.transport_options["socket_keepalive"] is True
 
-    def test_other_transports_get_no_redis_options(self) -> None:
-        assert options_of(app_of("amqp://h//")) == {"max_retries": 0}
+    @pytest.mark.parametrize("url", ["amqp://h//", "amqps://h//", "pyamqp://h//"])
+    def test_nothing_is_waited_for_without_end_over_amqp(self, url: str) -> None:
+        options = options_of(app_of(url))
+        assert (options["read_timeout"], options["write_timeout"]) == (10.0, 10.0)
+        assert options["socket_settings"][socket.TCP_KEEPCNT] == 3
+        assert "socket_timeout" not in options
+
+    def test_tls_settings_in_a_url_reach_amqp_under_its_own_names(self) -> None:
+        url = "amqps://h/v?ssl_cert_reqs=required&ssl_ca_certs=/ca.pem"
+        assert options_of(app_of(url))["ssl"] == {"cert_reqs": ssl.CERT_REQUIRED, "ca_certs": "/ca.pem"}
+        assert "ssl" not in options_of(app_of("amqps://h/v"))
+
+    @pytest.mark.parametrize(("asked", "heartbeat"), [(120, 10.0), (None, 10.0), (30, 30.0), (0, 0.0)])
+    def test_the_apps_own_heartbeat_is_respected_where_it_has_one(self, asked: float | None, heartbeat: float) -> None:
+        app = app_of("amqp://h//")
+        app.conf.broker_heartbeat = asked
+        assert broker.connect(app, heartbeat=True).heartbeat == heartbeat
+        assert not broker.connect(app).heartbeat
+
+    def test_other_transports_get_no_options_of_these(self) -> None:
+        assert options_of(app_of("memory://")) == {"max_retries": 0}
 
     @pytest.mark.parametrize(
         ("url", "retries"), [(URL, 0), (f"{URL};{URL};{URL}", 2), ("sentinel://a;sentinel://b", 0)]
@@ -126,10 +145,12 @@ class TestWrongUrls:
             ("redis://[::1/0", "the broker URL cannot be read"),
             ("redis://h/name", "the broker URL's path is no number of a database"),
             ("redis://:port-pw/rest@h:6379/0", "the broker URL cannot be read"),
-            ("redis://:12/port-pw@h:6379/0", "the broker URL's path is no number of a database"),
+            ("redis://:12/port-pw@h:6379/0", "the broker URL cannot be read"),
+            ("amqp://u:12/port-pw@h:5672/shop", "the broker URL cannot be read"),
             ("redis://:port-pw#rest@h:6379/0", "the broker URL cannot be read"),
             ("redis://h/0?socket_timeout=3", "the broker URL has a parameter that kombu does not take"),
             ("rediss://h/0?ssl_cert_reqs=some", "the broker URL has a parameter that kombu cannot read"),
+            ("amqps://h/v?ssl_cert_reqs=some", "the broker URL has a parameter that kombu cannot read"),
         ],
     )
     def test_they_show_when_connecting_in_one_line_without_a_piece_of_a_password(self, url: str, said: str) -> None:
@@ -142,7 +163,9 @@ class TestWrongUrls:
         assert "\n" not in message
         assert caught.value.__context__ is None or caught.value.__suppress_context__
 
-    @pytest.mark.parametrize("url", [URL, "redis://:p%40%2Fw@h", "redis://h/", "amqp://h/name", "amqp://", "memory://"])
+    @pytest.mark.parametrize(
+        "url", [URL, "redis://:p%40%2Fw@h", "redis://h/", "amqp://h/name", "amqp://", "amqp://h/a%40b", "memory://"]
+    )
     def test_right_ones_pass(self, url: str) -> None:
         broker.connect(app_of(url))
 
@@ -256,7 +279,20 @@ class TestDescribe:
                 "refused the cred",
             ),
             (amqp.AccessRefused("ACCESS_REFUSED - Login was refused", (10, 50)), "refused the credentials"),
-            (amqp.NotAllowed("NOT_ALLOWED - vhost x not found", (10, 40)), "refused the virtual host"),
+            (
+                amqp.NotAllowed("NOT_ALLOWED - vhost x not found", (10, 40), "Connection.open", 530),
+                "refused the virtual host (NOT_ALLOWED - vhost x not found):",
+            ),
+            (
+                amqp.AccessRefused("ACCESS_REFUSED - access to exchange 'celeryev' in vhost 'v' refused", (40, 10)),
+                "lacks a permission",
+            ),
+            (amqp.PreconditionFailed("PRECONDITION_FAILED - inequivalent arg 'type'", (40, 10)), "declared otherwise"),
+            (amqp.ConnectionForced("Too many heartbeats missed"), "silent for two heartbeats"),
+            (amqp.ConnectionForced("CONNECTION_FORCED - broker forced connection closure"), "closed the connection"),
+            (amqp.RecoverableConnectionError("connection already closed"), "closed the connection"),
+            (OSError("Server unexpectedly closed connection"), "closed the connection"),
+            (amqp.ConsumerCancelled("None1", (60, 30)), "cancelled our consumer"),
             (redis_errors.NoPermissionError("No permissions to access a channel"), "may not use pub/sub"),
             (
                 redis_errors.NoPermissionError("User bob has no permissions to run the 'psubscribe' command"),

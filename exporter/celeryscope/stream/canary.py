@@ -12,9 +12,9 @@ from typing import Any
 
 from celery.events.event import get_exchange
 from kombu.connection import Connection
-from kombu.exceptions import KombuError
 from kombu.messaging import Producer
 
+from celeryscope.connections import drop, errors_of, open_now, take_leave
 from celeryscope.errors import StreamError
 
 EVENT_TYPE = "celeryscope-canary"
@@ -54,17 +54,19 @@ class Canary:
 
     def connect(self) -> None:
         """Open the connection, and close the one before."""
-        self.close()
+        self._drop()
         try:
             connection: Any = self._connection_factory()
             self._connection = connection
-            # Each alternative of a failover URL once, without the seconds that kombu sleeps between them.
-            retries = max(len(connection.alt), 1) - 1
-            connection.ensure_connection(max_retries=retries, interval_start=0, interval_step=0, interval_max=0)
+            if connection.transport.driver_type == "amqp":
+                # Without a confirmation, a broker that takes no messages lets them vanish without an error.
+                own: dict[str, Any] = {"confirm_publish": True, "on_blocked": _refuse_blocked}
+                connection.transport_options = {**connection.transport_options, **own}
+            open_now(connection)
             exchange = get_exchange(connection, name=self._exchange_name)
             self._producer = _producer(connection.channel(), exchange, serializer="json", auto_declare=False)
-        except self._errors(self._connection) as error:
-            self.close()
+        except errors_of(self._connection) as error:
+            self._drop()
             raise StreamError(self._describe(error)) from error
 
     def send(self, id: str, timestamp: float) -> None:
@@ -90,23 +92,30 @@ class Canary:
                 delivery_mode=TRANSIENT,
                 retry=False,
             )
-        except self._errors(self._connection) as error:
-            self.close()
+        except StreamError:
+            self._drop()
+            raise
+        except errors_of(self._connection) as error:
+            self._drop()
             raise StreamError(f"cannot publish: {self._describe(error)}") from error
 
     def close(self) -> None:
         """Close the connection, where there is one."""
+        if self._connection is not None:
+            # One that is broken may fail once more: what mattered has been reported.
+            with suppress(*errors_of(self._connection)):
+                take_leave(self._connection)
+        self._drop()
+
+    def _drop(self) -> None:
+        """Let go of the connection, where there is one, without a word: the broker may not answer any more."""
         connection, self._connection, self._producer = self._connection, None, None
         if connection is not None:
-            # One that is broken may fail once more: what mattered has been reported.
-            with suppress(*self._errors(connection)):
-                connection.release()
+            with suppress(*errors_of(connection)):
+                drop(connection)
 
-    @staticmethod
-    def _errors(connection: Any) -> tuple[type[Exception], ...]:
-        # An unknown transport is a KeyError or an ImportError, an impossible virtual host a ValueError, a
-        # transport option of the wrong type a TypeError.
-        known = (KombuError, OSError, ValueError, TypeError, KeyError, ImportError)
-        if connection is None:
-            return known
-        return (*known, *connection.connection_errors, *connection.channel_errors)
+
+def _refuse_blocked(_reason: str) -> None:
+    raise StreamError(
+        "the broker takes no messages at present, events included (connection.blocked): it is short of memory or disk"
+    )

@@ -21,6 +21,8 @@ class Producer:
     def __init__(self, broker_url: str, ledger: Ledger, *, sent_events: bool = True) -> None:
         self.ledger = ledger
         self.sent_events = sent_events
+        # RabbitMQ drops a message whose task has expired, and nobody is told.
+        self.expired_are_delivered = not broker_url.startswith("amqp")
         self.app = Celery("producer", broker=broker_url, set_as_current=False)
         self.app.conf.update(task_send_sent_event=sent_events, task_default_queue="alpha")
 
@@ -36,8 +38,9 @@ class Producer:
     ) -> str:
         """Send `workload.<task>`; return its id.
 
-        `fate`: run, expired, revoked (before a worker takes it), revoked_eta (while it waits for its ETA),
-        unregistered (no worker knows it), eventless (its worker tells nothing). `delay`: seconds to its ETA.
+        `fate`: run, expired, revoked (both before a worker takes it), expired_eta, revoked_eta (both while it waits
+        for its ETA), unregistered (no worker knows it), eventless (its worker tells nothing). `delay`: seconds to its
+        ETA.
         """
         uuid = uuid or str(uuids.uuid4())
         name = f"workload.{task}"
@@ -45,6 +48,8 @@ class Producer:
             options["eta"] = datetime.now(UTC) + timedelta(seconds=delay)
         if fate == "expired":
             options["expires"] = datetime.now(UTC) - timedelta(minutes=1)
+        if fate == "expired_eta":
+            options["expires"] = datetime.now(UTC) + timedelta(seconds=delay - 1)
         fields = {"uuid": uuid, "task": name, "queue": queue, "retries": 0, "fate": fate, "by": "producer"}
         self.ledger.write("send", **fields, due=time.time() + delay, eta=delay > 0, shadow=options.get("shadow"))
         self.app.send_task(name, args=args, queue=queue, task_id=uuid, **options)

@@ -9,7 +9,7 @@ from support.waiting import wait_until
 from support.workload.producer import Producer
 
 EXCEPTION_KINDS = ("builtin", "own", "path", "odd", "lines", "validation", "unpickleable")
-ETA_DELAY = 5.0  # seconds that tasks wait which are revoked meanwhile
+ETA_DELAY = 5.0  # seconds that tasks wait which are revoked or expire meanwhile
 TERMINATE_TIMEOUT = 120.0  # seconds until the last of the tasks to be terminated has started
 
 
@@ -41,7 +41,8 @@ def send_portable_kinds(producer: Producer, queue: str) -> None:
     """Send one of every kind that every pool can do."""
     send_timeless_kinds(producer, queue)
     producer.send("quiet", queue, delay=2.0)
-    producer.send("quiet", queue, fate="expired")
+    if producer.expired_are_delivered:
+        producer.send("quiet", queue, fate="expired")
 
 
 def send_timeless_kinds(producer: Producer, queue: str) -> None:
@@ -79,13 +80,14 @@ def revoke_beforehand(producer: Producer, queues: Sequence[str], workers: int) -
 
 
 def revoke_waiting(producer: Producer, queues: Sequence[str], workers: int) -> None:
-    """Revoke tasks while a worker holds them for their ETA: it tells when they fall due."""
+    """Revoke tasks, and let others expire, while a worker holds them for their ETA: it tells when they fall due."""
+    expiring = {producer.send("quiet", queue, fate="expired_eta", delay=ETA_DELAY) for queue in queues}
     ids = {producer.send("quiet", queue, fate="revoked_eta", delay=ETA_DELAY) for queue in queues}
     inspect = Inspect(app=producer.app, limit=workers, timeout=1.0)
 
     def held() -> bool:
         replies = (inspect.scheduled() or {}).values()
-        return ids <= {entry["request"]["id"] for entries in replies for entry in entries}
+        return ids | expiring <= {entry["request"]["id"] for entries in replies for entry in entries}
 
     wait_until(held, ETA_DELAY, "the workers hold the tasks that are to be revoked")
     producer.revoke(list(ids), workers)
