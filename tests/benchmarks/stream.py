@@ -1,49 +1,58 @@
 """What a whole exporter costs beside the decoding alone: events per CPU second, on the same bytes, in one run.
 
-The recorded stream is repeated under new task ids and published through a real Valkey to the exporter as users run it;
-its CPU time is what the operating system counts for the process. The decode loop takes the same messages through base64
-and msgspec to typed events, and nothing more. Machines differ and are noisy: the ratio is what counts.
+A workload runs on real workers, and the stream that was heard of it is repeated under new task ids, through a real
+Valkey, to the exporter as users run it. Its CPU time is what the operating system counts for the process.
+
+The decode loop is a yardstick and does not follow the exporter's own ways: envelope by msgspec, base64 by the standard
+library, body to typed events by msgspec, and nothing more. Machines differ and are noisy: the ratio is what counts.
 
     PYTHONPATH=exporter:demo:tests python -m benchmarks.stream [--messages N]
 """
 
 import argparse
-import base64
+import binascii
 import json
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psutil
 import redis
 
 from celeryscope.events import EventDecoder
-from celeryscope.stream.redis import unwrap
+from support.channel import envelope
 from support.exporter import Exporter, exporter
+from support.flood import flood
+from support.record import Heard, heard_of_workload
 from support.servers import valkey
 from support.waiting import wait_until
 
-RECORDING = Path(__file__).resolve().parents[1] / "data" / "events.jsonl"
-CHANNEL = "/0.celeryev/task.multi"
-CHUNK = 2_000  # messages published before the exporter is waited for: Valkey cuts a subscriber that falls behind
+QUICK_TASKS = 4_000  # of the workload, beside those of every kind
 
 
-def stream(messages: int) -> Iterator[bytes]:
-    """Yield that many messages as kombu publishes them: the recording's, each round under task ids of its own."""
-    recorded = [json.loads(line) for line in RECORDING.read_text().splitlines()]
-    bodies = [base64.b64decode(message["body"]) for message in recorded]
-    ids = sorted({event["uuid"] for body in bodies for event in events_of(body) if "uuid" in event})
+class Envelope(msgspec.Struct, gc=False):
+    """What the decode loop reads of an envelope."""
+
+    body: str
+
+
+def stream(recorded: Sequence[Heard], messages: int) -> Iterator[bytes]:
+    """Yield that many messages as kombu publishes them: the recording's task events, each round under new task ids."""
+    bodies = [message.body for message in recorded if message.events[0]["type"].startswith("task-")]
+    ids_of = [{event["uuid"] for event in events_of(body) if "uuid" in event} for body in bodies]
     count = 0
     while True:
-        fresh = {known.encode(): str(uuid.uuid4()).encode() for known in ids}
-        for body in bodies:
+        fresh = {known: str(uuid.uuid4()).encode() for ids in ids_of for known in ids}
+        for body, ids in zip(bodies, ids_of, strict=True):
             if count == messages:
                 return
-            for known in {event["uuid"].encode() for event in events_of(body) if "uuid" in event}:
-                body = body.replace(known, fresh[known])  # noqa: PLW2901 - the same body, under other ids
+            for known in ids:
+                body = body.replace(known.encode(), fresh[known])  # noqa: PLW2901 - the same body, under other ids
             yield envelope(body)
             count += 1
 
@@ -54,29 +63,13 @@ def events_of(body: bytes) -> list[dict[str, Any]]:
     return content if isinstance(content, list) else [content]
 
 
-def envelope(body: bytes) -> bytes:
-    """Return what kombu's virtual transports publish for a body."""
-    info = {"exchange": "celeryev", "routing_key": "task.multi"}
-    properties = {"delivery_mode": 1, "delivery_info": info, "priority": 0, "body_encoding": "base64"}
-    return json.dumps(
-        {
-            "body": base64.b64encode(body).decode(),
-            "content-encoding": "utf-8",
-            "content-type": "application/json",
-            "headers": {"hostname": "worker1@example"},
-            "properties": {**properties, "delivery_tag": str(uuid.uuid4())},
-        }
-    ).encode()
-
-
 def decode_loop(messages: list[bytes]) -> tuple[int, float]:
     """Return how many events the messages hold, and the CPU seconds that decoding them took."""
-    decoder = EventDecoder()
+    unwrap, decode = msgspec.json.Decoder(Envelope).decode, EventDecoder().decode
     events = 0
     before = time.process_time()
     for payload in messages:
-        message, _ = unwrap(payload)
-        events += len(decoder.decode(message.body, message.content_type))
+        events += len(decode(binascii.a2b_base64(unwrap(payload).body), "application/json"))
     return events, time.process_time() - before
 
 
@@ -94,11 +87,7 @@ def through_the_exporter(messages: list[bytes], events: int) -> float:
         with exporter(server.url, log=Path(folder) / "exporter.log") as running:
             process = psutil.Process(running.process.pid)
             before = process.cpu_times()
-            for start in range(0, len(messages), CHUNK):
-                pipeline = client.pipeline(transaction=False)
-                for payload in messages[start : start + CHUNK]:
-                    pipeline.publish(CHANNEL, payload)
-                pipeline.execute()
+            flood(client, messages)
             wait_until(lambda: handled(running) == events, 120.0, f"{events} events are counted")
             after = process.cpu_times()
     return (after.user + after.system) - (before.user + before.system)
@@ -107,11 +96,13 @@ def through_the_exporter(messages: list[bytes], events: int) -> float:
 def main() -> None:
     """Run once and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--messages", type=int, default=40_000, help="how many to publish [40000]")
-    messages = list(stream(parser.parse_args().messages))
+    parser.add_argument("--messages", type=int, default=100_000, help="how many to publish [100000]")
+    recorded, _ = heard_of_workload(filling=QUICK_TASKS, concurrency=2)
+    messages = list(stream(recorded, parser.parse_args().messages))
     events, decoding = decode_loop(messages)
     whole = through_the_exporter(messages, events)
-    print(f"{events} events in {len(messages)} messages")
+    kinds = Counter(event["type"] for message in recorded for event in message.events)
+    print(f"{events:,} events in {len(messages):,} messages, of a workload of {dict(kinds)}")
     print(f"decode loop     {events / decoding:>10,.0f} events per CPU second")
     print(f"whole exporter  {events / whole:>10,.0f} events per CPU second")
     print(f"ratio           {decoding / whole:>10.2f}")

@@ -5,6 +5,7 @@ import json
 from functools import partial
 from pathlib import Path
 
+import msgspec
 import pytest
 import redis
 from kombu.connection import Connection
@@ -63,7 +64,8 @@ def test_the_recorded_stream_is_the_same_through_the_socket_and_through_redis_py
 
         def all_heard(stream: RedisStream = stream, received: list[tuple[object, ...]] = received) -> bool:
             received += [
-                tuple(item) if isinstance(item, RawMessage) else ("invalid", item.reason) for item in stream.read(0.5)
+                msgspec.structs.astuple(item) if isinstance(item, RawMessage) else ("invalid", item.reason)
+                for item in stream.read(0.5)
             ]
             return len(received) == len(published)
 

@@ -14,7 +14,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -89,9 +89,9 @@ def listening(server: Valkey) -> Iterator[list[Heard]]:
 
 
 @contextmanager
-def kept_on_failure(server: Valkey, ledger: Ledger, folder: Path) -> Iterator[None]:
+def kept_on_failure(listening: AbstractContextManager[list[Heard]], ledger: Ledger, folder: Path) -> Iterator[None]:
     """Where the block fails, leave all that was heard and the ledger in `folder`, to be replayed."""
-    with listening(server) as heard:
+    with listening as heard:
         try:
             yield
         except BaseException as error:
@@ -102,6 +102,14 @@ def kept_on_failure(server: Valkey, ledger: Ledger, folder: Path) -> Iterator[No
 
 def record(folder_of_data: Path) -> None:
     """Run a small load on two workers with all that can happen; write messages and ledger as JSON lines."""
+    heard, records = heard_of_workload(filling=20, concurrency=1)
+    _write(folder_of_data, [_neutral(message) for message in heard], records)
+    types = Counter(event["type"] for message in heard for event in message.events)
+    print(f"{len(heard)} messages: {dict(types)}")
+
+
+def heard_of_workload(*, filling: int, concurrency: int) -> tuple[list[Heard], list[dict[str, Any]]]:
+    """Run every kind of task and `filling` quick ones on two workers; return what was heard, and the ledger."""
     queues = ("alpha", "beta")
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
@@ -117,15 +125,12 @@ def record(folder_of_data: Path) -> None:
                     name=f"worker{number}@example",
                     queues=queues,
                     log=folder / f"worker{number}.log",
-                    concurrency=1,
+                    concurrency=concurrency,
                 )
             )
-        send_everything(Producer(server.url, ledger), queues, 2, rounds=1, filling=20)
+        send_everything(Producer(server.url, ledger), queues, 2, rounds=1, filling=filling)
         wait_until(lambda: _quiet(heard), LIMIT, "no task event any more")
-        records = list(ledger.records())
-    _write(folder_of_data, [_neutral(message) for message in heard], records)
-    types = Counter(event["type"] for message in heard for event in message.events)
-    print(f"{len(heard)} messages: {dict(types)}")
+        return heard, list(ledger.records())
 
 
 def _write(folder: Path, heard: Sequence[Heard], records: Sequence[dict[str, Any]]) -> None:

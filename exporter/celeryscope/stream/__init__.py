@@ -1,12 +1,14 @@
 """Celery's event stream, as the messages that the broker delivers. One file per way to read it."""
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
+
+import msgspec
 
 from celeryscope.errors import InvalidEvent
 
 
-class RawMessage(NamedTuple):
+class RawMessage(msgspec.Struct, frozen=True, gc=False):
     """One message of the event exchange, its transport's wrapping taken off and nothing else."""
 
     body: bytes

@@ -5,7 +5,6 @@ names the topics; the messages are read from one redis-py connection of our own,
 transport in between. No queue is declared or bound: nothing is left behind in Redis.
 """
 
-import binascii
 import logging
 import socket
 from collections import OrderedDict
@@ -14,65 +13,31 @@ from contextlib import suppress
 from threading import Lock
 from typing import Any
 
-import msgspec
 import redis
 from kombu.connection import Connection
 from kombu.exceptions import KombuError
 from kombu.transport.redis import Channel as KombuChannel
 
 from celeryscope.clock import Clock, SystemClock
+from celeryscope.connections import open_now
 from celeryscope.errors import InvalidEvent, StreamError
-from celeryscope.stream import RawMessage, Received
+from celeryscope.stream import Received
+from celeryscope.stream.envelope import Tag, unwrap
 from celeryscope.stream.replies import Replies, replies_of
 
 PING_AFTER = 10.0  # seconds of silence after which the server is asked for a sign of life
 PONG_TIMEOUT = 10.0  # seconds of silence after that question which mean that the connection is dead
-MAX_MESSAGES = 1000  # in one read
+MAX_MESSAGES = 100  # in one read: more would leave the processor's cache before they are counted
 MAX_BATCH_BYTES = 16 * 2**20  # in one read: messages may be large
-logger = logging.getLogger(__name__)
-
 CLOSE_TIMEOUT = 1.0  # seconds that `close` waits for a thread inside; one that connects cleans up by itself
 REMEMBERED_TAGS = 10_000  # delivery tags, where every message comes on two topics
+
+logger = logging.getLogger(__name__)
 
 # What kombu and redis-py raise for a broker that is unreachable, refuses us, or cannot exist: a database that
 # is no number is a ValueError, an unknown transport a KeyError or an ImportError, a transport option of the
 # wrong type a TypeError.
 CONNECT_ERRORS = (KombuError, redis.RedisError, OSError, ValueError, TypeError, KeyError, ImportError)
-
-
-class _Properties(msgspec.Struct, frozen=True, gc=False):
-    body_encoding: str | None = None
-    delivery_tag: str | int | None = None
-
-
-class _Envelope(
-    msgspec.Struct, gc=False, rename={"content_type": "content-type", "content_encoding": "content-encoding"}
-):
-    """What kombu's virtual transports publish around a body."""
-
-    body: str
-    content_type: str | None = None
-    content_encoding: str | None = None
-    properties: _Properties = _Properties()
-
-
-_decode_envelope = msgspec.json.Decoder(_Envelope).decode
-
-
-def unwrap(payload: bytes) -> tuple[RawMessage, str | int | None]:
-    """Return the message in kombu's JSON envelope and its delivery tag; raise InvalidEvent."""
-    try:
-        envelope = _decode_envelope(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise InvalidEvent("envelope") from None
-    body = envelope.body.encode()
-    if envelope.properties.body_encoding == "base64":
-        try:
-            body = binascii.a2b_base64(body, strict_mode=True)
-        except binascii.Error:
-            raise InvalidEvent("body_encoding") from None
-    content_type = envelope.content_type or "application/data"
-    return RawMessage(body, content_type, envelope.content_encoding or "binary"), envelope.properties.delivery_tag
 
 
 class RedisStream:
@@ -168,9 +133,7 @@ class RedisStream:
                 self._lock.release()
 
     def _open(self, broker: Any) -> None:
-        # Each alternative of a failover URL once, without the seconds that kombu sleeps between them.
-        retries = max(len(broker.alt), 1) - 1
-        broker.ensure_connection(max_retries=retries, interval_start=0, interval_step=0, interval_max=0)
+        open_now(broker)
         channel: Any = broker.channel()
         if not isinstance(channel, KombuChannel):
             raise StreamError(f"events are read from Redis and Valkey, not from {broker.transport.driver_type}")
@@ -191,7 +154,7 @@ class RedisStream:
             if reply[0] == b"psubscribe":
                 pending -= 1
             else:
-                self._take(reply, self._waiting)
+                self._take([reply], self._waiting)
         self._replies = replies_of(connection)
         logger.info("reading the event stream through %s", self._replies.name)
 
@@ -202,54 +165,60 @@ class RedisStream:
     def _read(self, connection: Any, timeout: float) -> list[Received]:
         messages, self._waiting = self._waiting, []
         size = 0
-        wait = 0.0 if messages else self._next_wait(timeout)
-        deadline = self._clock.now().elapsed + timeout
+        now = self._clock.now().elapsed
+        deadline = now + timeout
+        wait = 0.0 if messages else self._next_wait(now, timeout)
         replies = self._replies
         while True:
+            heard = False
             while len(messages) < MAX_MESSAGES and size < MAX_BATCH_BYTES and replies.wait(wait):
                 wait = 0.0
                 arrived = replies.read()
                 if not arrived:
                     break  # part of a message came: it is no sign of life
-                self._heard_at = self._clock.now().elapsed
-                self._pinged_at = None
-                size += sum(self._take(reply, messages) for reply in arrived)
+                heard = True
+                size += self._take(arrived, messages)
             now = self._clock.now().elapsed
+            if heard:
+                self._heard_at, self._pinged_at = now, None
             self._check_alive(connection, now)
             if messages or self._closed or now >= deadline:
                 return messages
-            wait = self._next_wait(deadline - now)
+            wait = self._next_wait(now, deadline - now)
 
-    def _take(self, reply: Sequence[Any], messages: list[Received]) -> int:
-        """Append the message in a reply, where it is one; return its size in bytes."""
-        if not isinstance(reply, list) or len(reply) != 4 or reply[0] != b"pmessage":
-            return 0
-        payload: bytes = reply[3]
-        if len(payload) > self._max_message_bytes:
-            messages.append(InvalidEvent("too_large"))
-            return len(payload)
-        try:
-            message, tag = unwrap(payload)
-        except InvalidEvent as error:
-            messages.append(error)
-        else:
-            if not self._is_repeated(tag):
-                messages.append(message)
-        return len(payload)
+    def _take(self, replies: Sequence[Any], messages: list[Received]) -> int:
+        """Append the messages in replies; return their size in bytes."""
+        size = 0
+        for reply in replies:
+            if not isinstance(reply, list) or len(reply) != 4 or reply[0] != b"pmessage":
+                continue
+            payload: bytes = reply[3]
+            size += len(payload)
+            if len(payload) > self._max_message_bytes:
+                messages.append(InvalidEvent("too_large"))
+                continue
+            try:
+                message, tag = unwrap(payload)
+            except InvalidEvent as error:
+                messages.append(error)
+            else:
+                if self._tags is None or not self._is_repeated(self._tags, tag):
+                    messages.append(message)
+        return size
 
-    def _is_repeated(self, tag: str | int | None) -> bool:
-        if self._tags is None or tag is None:
+    @staticmethod
+    def _is_repeated(tags: OrderedDict[str | int, None], tag: Tag) -> bool:
+        if tag is None:
             return False
-        if tag in self._tags:
+        if tag in tags:
             return True
-        self._tags[tag] = None
-        if len(self._tags) > REMEMBERED_TAGS:
-            self._tags.popitem(last=False)
+        tags[tag] = None
+        if len(tags) > REMEMBERED_TAGS:
+            tags.popitem(last=False)
         return False
 
-    def _next_wait(self, limit: float) -> float:
+    def _next_wait(self, now: float, limit: float) -> float:
         """Return how long to wait for data, in seconds: until the silence needs an answer, up to `limit`."""
-        now = self._clock.now().elapsed
         asked = self._pinged_at
         due = self._heard_at + self._ping_after if asked is None else asked + self._pong_timeout
         return max(0.0, min(limit, due - now))

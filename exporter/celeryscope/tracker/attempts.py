@@ -10,6 +10,8 @@ from __future__ import annotations
 from enum import Enum, IntEnum
 from typing import NamedTuple
 
+import msgspec
+
 from celeryscope.tracker import pairs
 from celeryscope.tracker.pairs import Pair
 from celeryscope.tracker.workers import Worker
@@ -23,6 +25,10 @@ class State(IntEnum):
     SCHEDULED = pairs.SCHEDULED
     STARTED = pairs.STARTED
     ENDED = 4
+
+
+# Python 3.11 takes ten times as long to find a member by its class as by a name of its own.
+SENT, RECEIVED, SCHEDULED, STARTED, ENDED = State
 
 
 class End(Enum):
@@ -40,7 +46,7 @@ class Step(NamedTuple):
     disorder: str | None = None
 
 
-_SENT, _RECEIVED, _STARTED, _ENDED = Step(State.SENT), Step(State.RECEIVED), Step(State.STARTED), Step(State.ENDED)
+_SENT, _RECEIVED, _STARTED, _ENDED = Step(SENT), Step(RECEIVED), Step(STARTED), Step(ENDED)
 
 # The life of an attempt: for each event, what it makes of an attempt that is
 #   sent,  received,  scheduled,  started,  ended.
@@ -48,62 +54,55 @@ _SENT, _RECEIVED, _STARTED, _ENDED = Step(State.SENT), Step(State.RECEIVED), Ste
 # Received while started: the broker delivers again what may still run elsewhere. Only a second start is a redelivery,
 # since a prefetched message may be handed on without having been started.
 ON_RECEIVED = (_RECEIVED, _RECEIVED, _RECEIVED, _STARTED, _RECEIVED)
-ON_STARTED = (Step(State.STARTED, "unreceived_start"), _STARTED, _STARTED, _STARTED, _STARTED)
+ON_STARTED = (Step(STARTED, "unreceived_start"), _STARTED, _STARTED, _STARTED, _STARTED)
 ON_OUTCOME = (
-    Step(State.ENDED, "unstarted_end"), Step(State.ENDED, "unstarted_end"), Step(State.ENDED, "unstarted_end"),
-    _ENDED, Step(State.ENDED, "duplicate_end"),
+    Step(ENDED, "unstarted_end"), Step(ENDED, "unstarted_end"), Step(ENDED, "unstarted_end"),
+    _ENDED, Step(ENDED, "duplicate_end"),
 )  # fmt: skip
 # Revoked, cancelled or not registered: the worker may drop what it never announced.
-ON_DROPPED = (_ENDED, _ENDED, _ENDED, _ENDED, Step(State.ENDED, "duplicate_end"))
+ON_DROPPED = (_ENDED, _ENDED, _ENDED, _ENDED, Step(ENDED, "duplicate_end"))
 ON_REQUEUED = (_SENT, _SENT, _SENT, _SENT, _SENT)
 # Rejected for good. It is no end of its own: a failure tells the outcome, before it or after.
 ON_DISCARDED = (_ENDED, _ENDED, _ENDED, _ENDED, _ENDED)
 
 
-class Attempt:
+class Attempt(msgspec.Struct, eq=False):
     """One attempt. Times are as its worker or producer wrote them: Unix seconds on that machine's clock."""
 
-    __slots__ = (
-        "due", "due_there", "ends", "eta_open", "name", "others", "pair", "previous", "received_again", "retried",
-        "retries", "seen_at", "sent_seen", "started_at", "starts", "state", "unended", "uuid", "worker",
-    )  # fmt: skip
-
-    def __init__(self, uuid: str, pair: Pair, *, name: str | None, retries: int, due: float | None, now: float) -> None:
-        self.uuid = uuid
-        self.pair = pair
-        self.name = name  # as task-received says it, which is the shadow's where there is one
-        self.retries = retries
-        self.due = due  # the later of sent and ETA; None where unknown
-        self.eta_open = False  # the ETA in its task-sent had no time zone
-        self.due_there = 0.0  # the later of received and ETA, on the worker's clock
-        self.sent_seen = due is not None
-        self.seen_at = now  # elapsed seconds of the latest event
-        self.started_at = 0.0
-        self.state = State.SENT
-        self.worker: Worker | None = None  # where it runs, or was last received
-        self.others: list[Worker] | None = None  # where earlier starts of it still run
-        self.received_again = False  # while started
-        self.starts = 0
-        self.ends = 0
-        self.unended = 0  # runs that were closed without an end, which may still come
-        self.retried = False  # its end was a retry: another attempt follows
-        self.previous: Attempt | None = None  # the one before under this uuid, while it has not ended
+    uuid: str
+    pair: Pair
+    task: str | None  # the name by which the pair was found: the label may be another, or shared
+    name: str | None  # as task-received says it, which is the shadow's where there is one
+    retries: int
+    due: float | None  # the later of sent and ETA; None where unknown
+    sent_seen: bool
+    seen_at: float  # elapsed seconds of the latest event
+    eta_open: bool = False  # the ETA in its task-sent had no time zone
+    due_there: float = 0.0  # the later of received and ETA, on the worker's clock
+    started_at: float = 0.0
+    state: State = SENT
+    worker: Worker | None = None  # where it runs, or was last received
+    others: list[Worker] | None = None  # where earlier starts of it still run
+    received_again: bool = False  # while started
+    starts: int = 0
+    ends: int = 0
+    unended: int = 0  # runs that were closed without an end, which may still come
+    retried: bool = False  # its end was a retry: another attempt follows
+    previous: Attempt | None = None  # the one before under this uuid, while it has not ended
 
     @property
     def is_open(self) -> bool:
         """Whether no end of it is known."""
-        return self.state is not State.ENDED
+        return self.state is not ENDED
 
     def runs_on(self, worker: Worker) -> bool:
         """Whether it was started on that worker and has not ended there."""
-        return self.state is State.STARTED and (
-            worker is self.worker or (self.others is not None and worker in self.others)
-        )
+        return self.state is STARTED and (worker is self.worker or (self.others is not None and worker in self.others))
 
     def start_on(self, worker: Worker, timestamp: float) -> None:
         """It was started on a worker; an earlier start of it may go on elsewhere."""
         before = self.worker
-        if self.state is State.STARTED and before is not None and before is not worker:
+        if self.state is STARTED and before is not None and before is not worker:
             others = self.others or []
             if worker in others:
                 others.remove(worker)
@@ -118,9 +117,13 @@ class Attempt:
         self.received_again = False
         worker.running[self] = timestamp
 
+    def was_given_back_by(self, worker: Worker) -> bool:
+        """Whether that worker ran it last, all its runs have ended, and it waits to be delivered again."""
+        return worker is self.worker and not self.unended and 0 < self.starts <= self.ends
+
     def awaits_start_on(self, worker: Worker) -> bool:
         """Whether that worker took it and has not told of a start."""
-        return worker is self.worker and self.state in (State.RECEIVED, State.SCHEDULED)
+        return worker is self.worker and self.state in (RECEIVED, SCHEDULED)
 
     def started_since(self, moment: float) -> bool:
         """Whether its latest start came after a moment, in Unix seconds on our clock."""
@@ -128,7 +131,7 @@ class Attempt:
 
     def runs_elsewhere_than(self, worker: Worker) -> bool:
         """Whether it is started, and not on that worker."""
-        return self.state is State.STARTED and not self.runs_on(worker)
+        return self.state is STARTED and not self.runs_on(worker)
 
     def told_of_by(self, worker: Worker, end: End) -> Attempt:
         """Return the attempt, this or the previous one, whose end a worker tells of.
@@ -138,9 +141,9 @@ class Attempt:
         drops a copy of the message, of the latest.
         """
         previous = self.previous
-        if previous is None or (end is End.DROPPED and previous.state is State.STARTED):
+        if previous is None or (end is End.DROPPED and previous.state is STARTED):
             return self
         own, owns_previous = worker is self.worker or self.runs_on(worker), worker is previous.worker
         if own != owns_previous:
             return previous if owns_previous else self
-        return previous if end is End.RETRY or (owns_previous and self.state is not State.STARTED) else self
+        return previous if end is End.RETRY or (owns_previous and self.state is not STARTED) else self

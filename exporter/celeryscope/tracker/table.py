@@ -12,11 +12,13 @@ from heapq import heapify, heappop, heappush
 from itertools import count, islice
 from typing import NamedTuple
 
+import msgspec
+
 from celeryscope.clock import Moment
 from celeryscope.metrics import catalog
 from celeryscope.metrics.store import Store
-from celeryscope.tracker.attempts import ON_DISCARDED, Attempt, State, Step
-from celeryscope.tracker.pairs import SENT, Pair
+from celeryscope.tracker.attempts import ENDED, ON_DISCARDED, RECEIVED, SCHEDULED, SENT, STARTED, Attempt, Step
+from celeryscope.tracker.pairs import Pair
 from celeryscope.tracker.settings import TrackerSettings
 from celeryscope.tracker.workers import Worker
 
@@ -26,10 +28,11 @@ EVICTION_SHARE = 100  # a full tier gives up this fraction at once: finding its 
 MOST_SENT_UNDER_ONE_UUID = 4
 
 
-class SentTask(NamedTuple):
-    """A published task that no worker has taken yet."""
+class SentTask(msgspec.Struct, frozen=True, gc=False):
+    """A published task that no worker has taken yet. There may be very many: the collector need not look at them."""
 
     pair: Pair
+    task: str  # its name, as task-sent says it
     due: float  # Unix seconds
     retries: int
     eta_open: bool  # its ETA came without a time zone
@@ -85,9 +88,9 @@ class TaskTable:
         received: Oldest = {}
         started: Oldest = {}
         for attempt in self.attempts.values():
-            if attempt.state is State.STARTED:
+            if attempt.state is STARTED:
                 oldest, since = started, attempt.started_at
-            elif attempt.state is State.RECEIVED:
+            elif attempt.state is RECEIVED:
                 oldest, since = received, attempt.due_there
             else:
                 continue
@@ -100,7 +103,7 @@ class TaskTable:
 
     # Beginnings.
 
-    def publish(self, uuid: str, pair: Pair, due: float, retries: int, *, eta_open: bool = False) -> None:
+    def publish(self, uuid: str, pair: Pair, task: str, due: float, retries: int, *, eta_open: bool = False) -> None:
         """Remember a published task until a worker takes it."""
         earlier = self.sent.get(uuid)
         if earlier is None:
@@ -111,7 +114,7 @@ class TaskTable:
         elif len(earlier.line()) >= MOST_SENT_UNDER_ONE_UUID:
             self.drop_sent(uuid, "capacity")
             earlier = None
-        self.sent[uuid] = SentTask(pair, due, retries, eta_open, earlier)
+        self.sent[uuid] = SentTask(pair, task, due, retries, eta_open, earlier)
         pair.in_flight[SENT].value += 1
 
     def take_sent(
@@ -129,7 +132,7 @@ class TaskTable:
         if rest is not None or only_named or (retries is not None and newest.retries != retries):
             line = newest.line()
             fitting = [sent for sent in line if retries is None or sent.retries == retries]
-            named = [sent for sent in fitting if sent.pair.labels[0] == task]
+            named = [sent for sent in fitting if sent.task == task]
             if only_named or named:
                 fitting = named
             if not fitting:
@@ -137,7 +140,7 @@ class TaskTable:
             taken, rest = fitting[0], None
             for sent in line:
                 if sent is not taken:
-                    rest = sent._replace(earlier=rest)
+                    rest = msgspec.structs.replace(sent, earlier=rest)
         taken.pair.in_flight[SENT].value -= 1
         if rest is None:
             del self.sent[uuid]
@@ -147,15 +150,23 @@ class TaskTable:
 
     def begin_sent(self, uuid: str, sent: SentTask, name: str | None, now: float) -> Attempt:
         """Make the attempt of a published task that a worker has taken."""
-        attempt = self.begin(uuid, sent.pair, name=name, retries=sent.retries, due=sent.due, now=now)
+        attempt = self.begin(uuid, sent.pair, task=sent.task, name=name, retries=sent.retries, due=sent.due, now=now)
         attempt.eta_open = sent.eta_open
         return attempt
 
     def begin(
-        self, uuid: str, pair: Pair, *, name: str | None, retries: int, now: float, due: float | None = None
+        self,
+        uuid: str,
+        pair: Pair,
+        *,
+        task: str | None,
+        name: str | None,
+        retries: int,
+        now: float,
+        due: float | None = None,
     ) -> Attempt:
         """Make a new attempt, beside the one before of which more may be told."""
-        attempt = Attempt(uuid, pair, name=name, retries=retries, due=due, now=now)
+        attempt = Attempt(uuid, pair, task, name, retries, due, due is not None, now)
         pair.in_flight[SENT].value += 1
         current = self.attempts.get(uuid)
         if current is None:
@@ -165,7 +176,7 @@ class TaskTable:
             return attempt
         if current.previous is not None:
             self.close_unended(current.previous, now)
-        same_task = pair.labels[0] == current.pair.labels[0]
+        same_task = task == current.task
         if same_task and retries < current.retries:
             current.previous = attempt  # another worker's, whose events come late
             return attempt
@@ -187,16 +198,16 @@ class TaskTable:
         before, after = attempt.state, step.state
         if before is not after:
             in_flight = attempt.pair.in_flight
-            if before is not State.ENDED:
+            if before is not ENDED:
                 in_flight[before].value -= 1
-            if after is not State.ENDED:
+            if after is not ENDED:
                 in_flight[after].value += 1
             attempt.state = after
 
     def schedule(self, attempt: Attempt, eta: float) -> None:
         """Keep an attempt as scheduled until its ETA (Unix seconds)."""
-        if attempt.state is not State.SCHEDULED:  # delivered again, an attempt keeps its ETA
-            self.move(attempt, Step(State.SCHEDULED))
+        if attempt.state is not SCHEDULED:  # delivered again, an attempt keeps its ETA
+            self.move(attempt, Step(SCHEDULED))
             heappush(self._etas, (eta, next(self._sequence), attempt))
 
     def leave(self, attempt: Attempt, worker: Worker | None, table: tuple[Step, ...], now: float) -> None:
@@ -222,7 +233,7 @@ class TaskTable:
         attempt.seen_at = now
         was_open = attempt.is_open
         self.move(attempt, table[attempt.state])
-        if attempt.state is State.ENDED and was_open:
+        if attempt.state is ENDED and was_open:
             current = self.attempts.get(attempt.uuid)
             if current is not None and current.previous is attempt:
                 current.previous = None
@@ -262,8 +273,8 @@ class TaskTable:
         """Let ETAs fall due, ended attempts go, and suspects be judged."""
         while self._etas and self._etas[0][0] <= now.wall:
             attempt = heappop(self._etas)[2]
-            if attempt.state is State.SCHEDULED:
-                self.move(attempt, Step(State.RECEIVED))
+            if attempt.state is SCHEDULED:
+                self.move(attempt, Step(RECEIVED))
                 attempt.seen_at = now.elapsed
         while self._ended and now.elapsed - self._ended[0][0] > ENDED_RETENTION:
             self._forget(self._ended.popleft()[1])
@@ -277,8 +288,8 @@ class TaskTable:
             attempt
             for attempt in self.attempts.values()
             if now.elapsed - attempt.seen_at > ttl
-            and attempt.state is not State.SCHEDULED
-            and not (attempt.state is State.STARTED and attempt.worker is not None and attempt.worker.up)
+            and attempt.state is not SCHEDULED
+            and not (attempt.state is STARTED and attempt.worker is not None and attempt.worker.up)
         ]
         for attempt in stale:
             self._evict(attempt, "ttl")
@@ -288,7 +299,7 @@ class TaskTable:
 
     def drop_silent(self, tasks: frozenset[str]) -> None:
         """Forget published tasks of these names: their workers send no events of them."""
-        for uuid in [uuid for uuid, sent in self.sent.items() if sent.pair.labels[0] in tasks]:
+        for uuid in [uuid for uuid, sent in self.sent.items() if sent.task in tasks]:
             self.drop_sent(uuid, None)
 
     def drop_sent(self, uuid: str, reason: str | None) -> None:
@@ -302,7 +313,7 @@ class TaskTable:
         attempt, worker = suspect.attempt, suspect.worker
         came_back = worker.up and worker.incarnation == suspect.incarnation
         elsewhere = attempt.worker is not worker or attempt.started_at != suspect.started_at
-        if attempt.state is State.STARTED and not came_back and not elsewhere:
+        if attempt.state is STARTED and not came_back and not elsewhere:
             if not attempt.ends:  # else another run of it came to its end
                 attempt.pair.orphaned.value += 1
             self._end_untold(attempt, worker, now)
@@ -312,11 +323,11 @@ class TaskTable:
         self.leave(attempt, worker, ON_DISCARDED, now)
 
     def _drop_past_etas(self) -> None:
-        self._etas = [entry for entry in self._etas if entry[2].state is State.SCHEDULED]
+        self._etas = [entry for entry in self._etas if entry[2].state is SCHEDULED]
         heapify(self._etas)
 
     def _forget(self, attempt: Attempt) -> None:
-        if attempt.state is State.ENDED and self.attempts.get(attempt.uuid) is attempt:
+        if attempt.state is ENDED and self.attempts.get(attempt.uuid) is attempt:
             del self.attempts[attempt.uuid]
             if attempt.previous is not None:
                 self.close_unended(attempt.previous, attempt.seen_at)
