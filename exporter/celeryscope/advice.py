@@ -17,19 +17,19 @@ class Facts(NamedTuple):
     tasks_started: float
 
 
-def advice(facts: Facts) -> list[str]:
-    """Return what to say, one line per finding."""
+def advice(facts: Facts, *, events_switched: bool = False) -> list[str]:
+    """Return what to say, one line per finding. `events_switched`: workers are asked for task events already."""
     found: list[str] = []
     up, mute = len(facts.workers_up), facts.workers_without_events
     if not up and facts.listening_seconds > LONG_ENOUGH:
         found.append(
             "no worker heard: check that the broker URL, its database number and any key prefix are the workers' own"
         )
-    if mute:
+    if mute and not events_switched:
         names = ", ".join(mute[:MOST_NAMES]) + (", ..." if len(mute) > MOST_NAMES else "")
         some = f"{len(mute)} of {up} workers ({names}) send no"
         who = f"{up} workers up, none sends" if len(mute) == up > 1 else some
-        found.append(f"{who} task events: start them with -E, or set worker_send_task_events = True")
+        found.append(f"{who} task events: start them with -E or use --enable-events")
     if facts.tasks_started >= ENOUGH_STARTS and not facts.tasks_sent:
         found.append(
             "no task-sent events: waits are unknown, and queues of workers that consume several; "

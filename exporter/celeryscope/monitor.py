@@ -15,6 +15,7 @@ from celeryscope.errors import InvalidEvent, StreamError
 from celeryscope.events import Decoded, EventDecoder
 from celeryscope.metrics.health import ExporterHealth
 from celeryscope.metrics.store import Store
+from celeryscope.pollers.task_events import TaskEventsSwitch
 from celeryscope.pollers.workers import WorkersPoller
 from celeryscope.stream import Received, Stream
 from celeryscope.stream.canary import Canary
@@ -22,9 +23,13 @@ from celeryscope.supervisor import Supervisor, periodic
 from celeryscope.tracker import Tracker
 
 READ_TIMEOUT = 0.25  # seconds: how long a quiet stream keeps what was held back waiting
+FEW_MESSAGES = 20  # in one read: one by one they cost several times what they cost together
+GATHER_TIME = 0.01  # seconds in which more of them come
 TICK_INTERVAL = 0.25  # seconds
 ADVICE_INTERVAL = 10.0  # seconds
 MOST_ADVICE = 20  # lines in the life of a process: names of workers come and go
+MOST_SAID = 1000  # workers of which the log says, once, that their events were switched on
+MOST_NAMES = 10  # of workers in one line
 POLL_CHECK_INTERVAL = 1.0  # seconds between two looks whether a worker has appeared that was not asked yet
 
 logger = logging.getLogger(__name__)
@@ -56,8 +61,11 @@ class Listener:
         try:
             self._open()
             while not stop.is_set():
-                self.take(self._stream.read(READ_TIMEOUT))
-                self._check_deafness()
+                messages = self._stream.read(READ_TIMEOUT)
+                self.take(messages)
+                self._check_hearing()
+                if len(messages) < FEW_MESSAGES:
+                    stop.wait(GATHER_TIME)
         except StreamError:
             self._core.health.broker("stream", works=False)
             raise
@@ -102,9 +110,11 @@ class Listener:
             self._core.tracker.hearing.lost(self._core.clock.now().elapsed)
         self._core.health.stream_lost()
 
-    def _check_deafness(self) -> None:
+    def _check_hearing(self) -> None:
+        now = self._core.clock.now()
         with self._core.store.lock:
-            missed = self._core.tracker.hearing.has_missed(self._core.clock.now().elapsed)
+            self._core.tracker.listened(now)
+            missed = self._core.tracker.hearing.has_missed(now.elapsed)
         if missed:
             raise StreamError("connected, but none of the events that were sent as a test came back: subscribing again")
 
@@ -185,31 +195,71 @@ class WorkerPolls:
             self.attempted.set()
 
 
+class EventSwitching:
+    """Switches on the task events of workers that send none."""
+
+    def __init__(self, core: Core, switch: TaskEventsSwitch) -> None:
+        self._core = core
+        self._switch = switch
+        self._said: set[tuple[str, str]] = set()
+
+    def look(self) -> None:
+        """Ask the workers that need it; raise PollError where the broker fails."""
+        now = self._core.clock.now()
+        with self._core.store.lock:
+            senders = self._core.tracker.event_senders(now)
+        switched_on, unmoved = self._switch.switch_on(senders, now.elapsed)
+        with self._core.store.lock:
+            self._core.tracker.switched_on(switched_on)
+        self._say(logging.INFO, "switched on the task events of", switched_on)
+        self._say(
+            logging.WARNING, "no answer to the request for task events (start with -E where they are off):", unmoved
+        )
+
+    def _say(self, level: int, text: str, workers: Sequence[str]) -> None:
+        new = [worker for worker in workers if (text, worker) not in self._said][: MOST_SAID - len(self._said)]
+        self._said.update((text, worker) for worker in new)
+        if new:
+            more = f" and {len(new) - MOST_NAMES} more" if len(new) > MOST_NAMES else ""
+            logger.log(level, "%s %s%s", text, ", ".join(new[:MOST_NAMES]), more)
+
+
 class Adviser:
     """Logs what a person should change, each line once."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, *, events_switched: bool = False) -> None:
+        """`events_switched` says that workers are asked for task events: nobody need be told."""
         self._core = core
+        self._events_switched = events_switched
         self._said: set[str] = set()
 
     def look(self) -> None:
         """Say what has not been said."""
         with self._core.store.lock:
             facts = self._core.tracker.facts(self._core.clock.now())
-        for line in advice(facts):
+        for line in advice(facts, events_switched=self._events_switched):
             if line not in self._said and len(self._said) < MOST_ADVICE:
                 self._said.add(line)
                 logger.warning("%s", line)
 
 
 class Monitor:
-    """Watches one broker from `start` to `stop`."""
+    """Watches one broker from `start` to `stop`. What writes to it may be left out."""
 
-    def __init__(self, core: Core, listener: Listener, canary: CanaryRounds, polls: WorkerPolls) -> None:
+    def __init__(
+        self,
+        core: Core,
+        listener: Listener,
+        canary: CanaryRounds | None = None,
+        polls: WorkerPolls | None = None,
+        switching: EventSwitching | None = None,
+    ) -> None:
         self._core = core
         self._listener = listener
         self._canary = canary
         self._polls = polls
+        self._switching = switching
+        self._adviser = Adviser(core, events_switched=switching is not None)
         self._supervisor = Supervisor(clock=core.clock)
         core.store.before_snapshot.append(lambda: core.tracker.refresh(core.clock.now()))
 
@@ -223,9 +273,13 @@ class Monitor:
         start = self._supervisor.start
         start("celeryscope-tick", periodic(TICK_INTERVAL, 0.0, self._tick))
         start("celeryscope-stream", self._listener, interrupt=self._listener.interrupt)
-        start("celeryscope-canary", self._canary)
-        start("celeryscope-advice", periodic(ADVICE_INTERVAL, 0.1, Adviser(self._core).look))
-        start("celeryscope-poll-workers", periodic(POLL_CHECK_INTERVAL, 0.1, self._polls.poll_if_due))
+        start("celeryscope-advice", periodic(ADVICE_INTERVAL, 0.1, self._adviser.look))
+        if self._canary is not None:
+            start("celeryscope-canary", self._canary)
+        if self._polls is not None:
+            start("celeryscope-poll-workers", periodic(POLL_CHECK_INTERVAL, 0.1, self._polls.poll_if_due))
+        if self._switching is not None:
+            start("celeryscope-task-events", periodic(POLL_CHECK_INTERVAL, 0.1, self._switching.look))
 
     def stop(self, timeout: float) -> list[str]:
         """Stop all threads; return the names of those that did not end within `timeout` seconds."""
@@ -233,7 +287,7 @@ class Monitor:
 
     def is_ready(self) -> bool:
         """Whether the first attempt to connect and the first polls are over; what came of them the metrics tell."""
-        return self._listener.attempted.is_set() and self._polls.attempted.is_set()
+        return self._listener.attempted.is_set() and (self._polls is None or self._polls.attempted.is_set())
 
     def _tick(self) -> None:
         with self.store.lock:

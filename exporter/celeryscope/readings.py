@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,3 +27,14 @@ class WorkerReading:
     def solo(self) -> bool:
         """Whether the worker has one thread for all: while it runs a task, it neither beats nor answers."""
         return self.pool == "solo"
+
+
+class EventSender(NamedTuple):
+    """What is known of how a worker that is up sends its task events."""
+
+    worker: str  # node name
+    life: int  # rises with every restart that was seen
+    sends: bool | None  # whether task events come from it; None: not known, since it has hardly worked
+    processed: int  # tasks since its start
+    beat_at: float  # elapsed seconds of its last heartbeat
+    can_answer: bool  # a solo worker that runs a task cannot

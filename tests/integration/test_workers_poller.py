@@ -12,6 +12,7 @@ import pytest
 from celery import Celery
 
 from celeryscope.errors import PollError, StreamError
+from celeryscope.pollers.mailbox import Mailbox
 from celeryscope.pollers.workers import WorkersPoller
 from celeryscope.readings import WorkerReading
 from support.processes import Process, python, pythonpath
@@ -46,7 +47,8 @@ def application(url: str, **options: Any) -> Celery:
 
 
 def poller(app: Celery, known: Sequence[str], timeout: float = 1.0) -> WorkersPoller:
-    return WorkersPoller(app, app.connection_for_write, lambda: known, lambda _: "Linux", timeout=timeout)
+    mailbox = Mailbox(app, app.connection_for_write, timeout=timeout)
+    return WorkersPoller(mailbox, lambda: known, lambda _: "Linux")
 
 
 def discovered(app: Celery, known: Sequence[str], timeout: float = 1.0) -> WorkersPoller:
@@ -199,7 +201,7 @@ def test_an_impossible_url_is_an_error(valkey_server: Valkey) -> None:
         raise StreamError("the broker URL cannot be read")
 
     app = application(valkey_server.url)
-    asking = WorkersPoller(app, impossible, list, lambda _: None)
+    asking = WorkersPoller(Mailbox(app, impossible), list, lambda _: None)
     with pytest.raises(PollError, match="cannot be read"):
         asking.poll()
 

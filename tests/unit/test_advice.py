@@ -18,9 +18,13 @@ def test_a_quiet_minute_without_workers_points_at_the_broker() -> None:
 
 def test_workers_without_task_events_are_told_how_to_send_them() -> None:
     (line,) = advice(HEALTHY._replace(workers_without_events=HEALTHY.workers_up))
-    assert line.startswith("3 workers up, none sends task events: start them with -E")
+    assert line == "3 workers up, none sends task events: start them with -E or use --enable-events"
     (line,) = advice(HEALTHY._replace(workers_without_events=("celery@b",)))
     assert line.startswith("1 of 3 workers (celery@b) send no task events")
+
+
+def test_nobody_is_told_what_is_being_done() -> None:
+    assert advice(HEALTHY._replace(workers_without_events=HEALTHY.workers_up), events_switched=True) == []
 
 
 def test_missing_task_sent_events_are_told_once_enough_tasks_were_started() -> None:

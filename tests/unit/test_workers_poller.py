@@ -1,13 +1,10 @@
 """The replies were recorded from workers of Celery 5.7.0, one of each pool; what nobody reads is cut out."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from celeryscope.pollers.workers import (
-    COMMANDS,
-    Collector,
     parse_pool,
     parse_queues,
     parse_silent_tasks,
@@ -159,41 +156,3 @@ def test_hostile_values_are_not_told(value: Any) -> None:
     assert reading.accepted == {"good": 3}
     assert reading.uptime is reading.pid is reading.prefetch is reading.concurrency is None
     assert reading.cpu_user is reading.cpu_system is reading.memory_max_bytes is None
-
-
-def message(ticket: Any) -> Any:
-    return SimpleNamespace(headers={"ticket": ticket})
-
-
-def test_replies_are_complete_when_everybody_answered_everything() -> None:
-    collector = Collector(["a@h", "b@h"])
-    assert list(collector.tickets.values()) == list(COMMANDS)
-    for worker in ("a@h", "b@h"):
-        for ticket, command in collector.tickets.items():
-            assert not collector.complete
-            collector.take({worker: f"{command} of {worker}"}, message(ticket))
-    assert collector.complete
-    assert collector.replies["b@h"]["stats"] == "stats of b@h"
-
-
-def test_replies_of_everybody_are_never_complete() -> None:
-    collector = Collector(None)
-    for ticket in collector.tickets:
-        collector.take({"a@h": {}}, message(ticket))
-    assert not collector.complete
-    assert set(collector.replies) == {"a@h"}
-
-
-def test_replies_that_nobody_asked_for_are_dropped() -> None:
-    collector = Collector(["a@h"])
-    ticket = next(iter(collector.tickets))
-    collector.take({"b@h": {}}, message(ticket))
-    collector.take({"a@h": {}}, message("of an earlier poll"))
-    for odd in (None, 7, ["x"], {"x": 1}):
-        collector.take({"a@h": {}}, message(odd))
-    collector.take({"a@h": {}}, SimpleNamespace(headers=None))
-    bodies: list[Any] = [None, [], "a@h", ["a@h"], {7: {}}, {"": {}}, {"x" * 513: {}}]
-    for body in bodies:
-        collector.take(body, message(ticket))
-    assert collector.replies == {}
-    assert not collector.complete

@@ -1,0 +1,167 @@
+"""Celery's remote control: questions to workers by name, and their answers.
+
+A request goes to the mailbox (pidbox) exchange that all workers listen to, and names those that shall answer;
+replies come back through a queue of ours. All requests of one question are sent before the first reply is awaited,
+so that a worker that does not answer costs one timeout for all of them.
+"""
+
+import time
+import uuid
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from celery import Celery
+from kombu.connection import Connection
+from kombu.messaging import Consumer, Producer
+
+from celeryscope.connections import drop, errors_of, open_now, take_leave
+from celeryscope.errors import PollError, StreamError
+
+REPLY_TIMEOUT = 1.0  # seconds
+MAX_NAME_LENGTH = 512  # characters of a node name
+# What is loaded from a reply, whatever the application accepts: pickle never is.
+ACCEPT = ("json", "msgpack")
+
+# kombu is typed in part; these two are not.
+_consumer: Any = Consumer
+_producer: Any = Producer
+
+Commands = Mapping[str, Mapping[str, Any]]  # command -> its arguments
+Replies = dict[str, dict[str, Any]]  # worker -> command -> what it answered
+
+
+class Mailbox:
+    """Asks workers. Every failure is a PollError of one line; the next question opens a new connection."""
+
+    def __init__(
+        self,
+        app: Celery,
+        connection_factory: Callable[[], Connection],
+        *,
+        timeout: float = REPLY_TIMEOUT,
+        describe: Callable[[Exception], str] = str,
+    ) -> None:
+        """`timeout` is in seconds. `describe` makes one line of an error, with credentials masked."""
+        self._app = app
+        self._connection_factory = connection_factory
+        self._timeout = timeout
+        self._describe = describe
+        self._connection: Any = None
+        self._mailbox: Any = None  # bound to the connection; a new one would have a new reply queue
+
+    def ask(self, commands: Commands, destination: Sequence[str] | None) -> Replies:
+        """Send commands to the workers in `destination`, None being all; return what came within the timeout."""
+        # Between two questions a broker or a proxy may have closed the connection for being idle: no failure.
+        if self._connection is not None:
+            try:
+                return self._ask(self._connection, commands, destination)
+            except errors_of(self._connection):
+                self._drop()
+        try:
+            connection: Any = self._connection_factory()
+            self._connection = connection
+            open_now(connection)
+            self._mailbox = self._app.control.mailbox(connection)
+            return self._ask(connection, commands, destination)
+        except self._errors() as error:
+            self._drop()
+            raise PollError(self._describe(error)) from error
+
+    def close(self) -> None:
+        """Close the connection, where there is one."""
+        if self._connection is not None:
+            # One that is broken may fail once more: what mattered has been reported.
+            with suppress(*errors_of(self._connection)):
+                take_leave(self._connection)
+        self._drop()
+
+    def _errors(self) -> tuple[type[Exception], ...]:
+        return (StreamError, *errors_of(self._connection))  # the first is the connection factory's
+
+    def _drop(self) -> None:
+        """Let go of the connection, where there is one, without a word: the broker may not answer any more."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(*errors_of(connection)):
+                drop(connection)
+
+    def _ask(self, connection: Any, commands: Commands, destination: Sequence[str] | None) -> Replies:
+        """Send every command; collect the replies until all have come, or until the timeout."""
+        mailbox = self._mailbox
+        channel: Any = connection.default_channel
+        queue = mailbox.get_reply_queue()
+        collector = Collector(commands, destination)
+        consumer: Any = _consumer(
+            channel, [queue], no_ack=True, accept=ACCEPT, callbacks=[collector.take], on_decode_error=_ignore
+        )
+        deadline = time.monotonic() + self._timeout
+        try:
+            with consumer:
+                for ticket, command in collector.tickets.items():
+                    request = {
+                        "method": command,
+                        "arguments": commands[command],
+                        "destination": destination,
+                        "pattern": None,
+                        "matcher": None,
+                        "ticket": ticket,
+                        "reply_to": {"exchange": mailbox.reply_exchange.name, "routing_key": queue.routing_key},
+                    }
+                    _publish(channel, mailbox, request)
+                while not collector.complete and (remaining := deadline - time.monotonic()) > 0:
+                    try:
+                        connection.drain_events(timeout=remaining)
+                    except TimeoutError as error:
+                        if error.errno is not None:
+                            raise  # the system's, of a dead connection; kombu's own has no number
+                        break
+        finally:
+            # As kombu's own mailbox does: a transport that keeps abandoned queues deletes it here.
+            channel.after_reply_message_received(queue.name)
+        return collector.replies
+
+
+class Collector:
+    """Sorts replies by worker and command; what was not asked for, or of whom, is dropped."""
+
+    def __init__(self, commands: Iterable[str], destination: Collection[str] | None) -> None:
+        """`destination` names the workers that were asked; None is everybody, and then never complete."""
+        self.tickets = {uuid.uuid4().hex: command for command in commands}
+        self.replies: Replies = {}
+        self._missing = {(worker, ticket) for worker in destination or () for ticket in self.tickets}
+        self._asked = None if destination is None else frozenset(destination)
+
+    @property
+    def complete(self) -> bool:
+        """Whether everybody has answered everything."""
+        return self._asked is not None and not self._missing
+
+    def take(self, body: Any, message: Any) -> None:
+        """Take one reply: `{worker: answer}`, under the ticket of the request it answers."""
+        headers = message.headers
+        ticket = headers.get("ticket") if isinstance(headers, dict) else None
+        if not isinstance(ticket, str) or ticket not in self.tickets or not isinstance(body, dict):
+            return
+        for worker, answer in body.items():
+            if not isinstance(worker, str) or not 0 < len(worker) <= MAX_NAME_LENGTH:
+                continue
+            if self._asked is None or worker in self._asked:
+                self.replies.setdefault(worker, {})[self.tickets[ticket]] = answer
+                self._missing.discard((worker, ticket))
+
+
+def _publish(channel: Any, mailbox: Any, request: Mapping[str, Any]) -> None:
+    # As kombu's mailbox does it, but for its endless silent retries where the broker is away.
+    _producer(channel, auto_declare=False).publish(
+        request,
+        exchange=mailbox.exchange.name,
+        declare=[mailbox.exchange],
+        headers={"clock": mailbox.clock.forward(), "expires": 0},
+        serializer=mailbox.serializer,
+        retry=False,
+    )
+
+
+def _ignore(message: Any, error: Exception) -> None:
+    """Drop a reply that is not what it says it is, or that is pickled."""
