@@ -23,7 +23,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from celeryscope import __version__
 from celeryscope.clock import Clock, SystemClock
 from celeryscope.errors import ConfigError
-from celeryscope.http import Answer, Request, line
+from celeryscope.http import Answer, Request, Turns, line
 
 TIMEOUT = 10.0  # seconds for a request to arrive whole, and for an answer to be taken
 IDLE_TIMEOUT = 75.0  # seconds between two requests of a connection: more than common scrape intervals
@@ -33,6 +33,7 @@ STOP_GRACE = 0.3  # seconds for the answers on their way when the server stops
 ERROR_LOG_INTERVAL = 60.0  # seconds between two tracebacks
 MAX_HEAD_BYTES = 16 * 1024  # request line and headers together
 MAX_PARAMS = 100
+COPIED_BYTES = 64 * 1024  # a larger body is sent as it is, since others may send it at the same time
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +71,8 @@ class _Connection(BaseHTTPRequestHandler):
         threading.current_thread().name = "celeryscope-web-connection"
         self.rfile = self.heads = _Heads(self.rfile)
         self.answering = False  # while it holds one of the places for requests
+        self.left = False  # once its client was seen to have reset it
+        self.sending_since = inf  # since when its client has been taking an answer
         self.heard_at = self.allow(self.server.patience)  # when it was opened, or began its last request
 
     def handle(self) -> None:
@@ -117,20 +120,36 @@ class _Connection(BaseHTTPRequestHandler):
         has_body = request.header("Content-Length") not in ("", "0") or "Transfer-Encoding" in request.headers
         self.close_connection |= has_body or "close" in request.header("Connection").lower()
         limited = request.path not in self.server.always
-        if limited and not self.server.places.acquire(blocking=False):
+        if limited and not self.server.occupy(self):
             self.send(line(HTTPStatus.SERVICE_UNAVAILABLE, "too many requests at once", ("Retry-After", "1")))
         else:
             try:
-                self.answering = limited
                 self.allow(inf)
-                self.send(self.server.answered(request))
+                self.send(self.take_turn(request) if limited else self.server.answered(request))
             finally:
-                self.answering = False
-                if limited:
-                    self.server.places.release()
+                self.answering, self.sending_since = False, inf
         if has_body:
             self.linger()
         self.allow(IDLE_TIMEOUT)
+
+    def take_turn(self, request: Request) -> Answer:
+        """Return the answer to a request, made while no other is. Raises ConnectionError where the client has left."""
+
+        def check() -> None:
+            if self.has_left():
+                raise ConnectionError("the client left before its turn")
+
+        return self.server.turns.answer(request, check)
+
+    def has_left(self) -> bool:
+        """Whether the client has reset the connection; one that has merely nothing more to say still listens."""
+        try:
+            self.connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.left = True  # the system tells it once
+        return self.left
 
     def send(self, answer: Answer) -> None:
         self.close_connection |= self.server.stopping.is_set()
@@ -148,10 +167,15 @@ class _Connection(BaseHTTPRequestHandler):
         ):
             self.send_header(name, value)
         self.end_headers()
-        if self.command != "HEAD":
-            whole.write(answer.body)
-        self.allow(self.server.patience)
+        body = answer.body if self.command != "HEAD" else b""
+        if len(body) <= COPIED_BYTES:
+            whole.write(body)
+            body = b""
+        now = self.allow(self.server.patience)
+        if self.answering:
+            self.server.begin_sending(self, now)
         self.connection.sendall(whole.getvalue())
+        self.connection.sendall(body)
 
     def linger(self) -> None:
         """End the answers and swallow what the client still sends: unread, it would reset the last answer."""
@@ -201,7 +225,8 @@ class WebServer(ThreadingTCPServer):
         self.always = frozenset(always)
         self.clock = clock or SystemClock()
         self.patience = timeout
-        self.places = threading.BoundedSemaphore(max_requests)
+        self.turns = Turns(self.answered)
+        self._max_requests = max_requests
         self.stopping = threading.Event()
         self._answer = answer
         self._max_connections = max_connections
@@ -265,6 +290,26 @@ class WebServer(ThreadingTCPServer):
                 longest.cut()
                 self._connections.remove(longest)
             self._connections.add(connection)
+
+    def occupy(self, connection: _Connection) -> bool:
+        """Give a connection one of the places of those whose answers are being made, where there is one."""
+        with self._changed:
+            made = [other for other in self._connections if other.answering and other.sending_since == inf]
+            for other in made if len(made) >= self._max_requests else ():
+                other.answering = not other.has_left()
+            connection.answering = sum(other.answering for other in made) < self._max_requests
+            return connection.answering
+
+    def begin_sending(self, connection: _Connection, now: float) -> None:
+        """Make room for an answer on its way: as many as places for requests; the slowest reader gives way."""
+        with self._changed:
+            sending = [other for other in self._connections if other.sending_since < inf]
+            if len(sending) >= self._max_requests:
+                slowest = min(sending, key=lambda other: other.sending_since)
+                slowest.cut()
+                slowest.sending_since = inf
+                slowest.answering = False
+            connection.sending_since = now
 
     def forget(self, connection: _Connection) -> None:
         """Close a connection, under the lock: what is cut is not a descriptor that became another's."""

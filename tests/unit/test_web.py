@@ -7,11 +7,14 @@ import io
 import logging
 import re
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
+from functools import partial
 from http import HTTPStatus
+from math import inf
 from pathlib import Path
 from socketserver import TCPServer
 from typing import Any
@@ -98,6 +101,14 @@ def is_closed(client: socket.socket) -> bool:
         return client.recv(1) == b""
     except ConnectionError:
         return True
+
+
+def answering(server: WebServer) -> int:
+    return sum(connection.answering for connection in tuple(server._connections))
+
+
+def sending(server: WebServer) -> int:
+    return sum(connection.sending_since < inf for connection in tuple(server._connections))
 
 
 def ask(server: WebServer, path: str, method: str = "GET", **headers: str) -> tuple[http.client.HTTPResponse, bytes]:
@@ -528,7 +539,8 @@ class TestTooManyRequests:
             scrapers = [stack.enter_context(connect(server)) for _ in range(2)]
             for scraper in scrapers:
                 scraper.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
-                assert busy.acquire(timeout=PATIENCE)
+            assert busy.acquire(timeout=PATIENCE)
+            wait_until(lambda: answering(server) == 2, PATIENCE, "both have a place")
             response, body = ask(server, "/metrics")
             assert (response.status, body) == (503, b"too many requests at once\n")
             assert response.getheader("Retry-After") == "1"
@@ -556,6 +568,164 @@ class TestTooManyRequests:
                 connect(server).close()
             release.set()
             assert received(scraper).endswith(EXPOSITION)
+
+
+class TestTurns:
+    def test_one_answer_is_made_at_a_time_and_health_does_not_wait(self, serve: Serve) -> None:
+        release, busy = threading.Event(), threading.Event()
+        at_once, most = 0, 0
+
+        def answer(request: Request) -> Answer:
+            nonlocal at_once, most
+            if request.path == "/metrics":
+                at_once += 1
+                most = max(most, at_once)
+                busy.set()
+                assert release.wait(PATIENCE)
+                at_once -= 1
+            return line(HTTPStatus.OK, "ok")
+
+        server = serve(answer)
+        with ExitStack() as stack:
+            stack.callback(release.set)
+            scrapers = [stack.enter_context(connect(server)) for _ in range(8)]
+            for scraper in scrapers:
+                scraper.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+            assert busy.wait(PATIENCE)
+            assert ask(server, "/-/healthy")[0].status == 200
+            release.set()
+            assert all(received(scraper).startswith(b"HTTP/1.1 200 OK\r\n") for scraper in scrapers)
+        assert most == 1
+
+    def test_nothing_is_made_for_a_client_that_has_left_before_its_turn(self, serve: Serve) -> None:
+        release, busy = threading.Event(), threading.Event()
+        made: list[str] = []
+
+        def answer(request: Request) -> Answer:
+            made.append(request.path)
+            if request.path == "/first":
+                busy.set()
+                assert release.wait(PATIENCE)
+            return line(HTTPStatus.OK, "ok")
+
+        server = serve(answer)
+        with ExitStack() as stack:
+            stack.callback(release.set)
+            first = stack.enter_context(connect(server))
+            first.sendall(b"GET /first HTTP/1.0\r\n\r\n")
+            assert busy.wait(PATIENCE)
+            left = connect(server)
+            left.sendall(b"GET /left HTTP/1.0\r\n\r\n")
+            half = stack.enter_context(connect(server))
+            half.sendall(b"GET /half HTTP/1.0\r\n\r\n")
+            half.shutdown(socket.SHUT_WR)
+            wait_until(lambda: answering(server) == 3, PATIENCE, "both wait for their turn")
+            left.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            left.close()  # with a reset
+            release.set()
+            assert received(first).endswith(b"ok\n")
+            assert received(half).endswith(b"ok\n")  # it has said all that it has to say, and listens
+        assert ask(server, "/last")[0].status == 200
+        assert made == ["/first", "/half", "/last"]
+
+    def test_one_that_has_left_while_it_waited_holds_no_place(self, serve: Serve) -> None:
+        release, busy = threading.Event(), threading.Event()
+
+        def answer(_request: Request) -> Answer:
+            busy.set()
+            assert release.wait(PATIENCE)
+            return line(HTTPStatus.OK, "ok")
+
+        server = serve(answer, max_requests=2)
+        with ExitStack() as stack:
+            stack.callback(release.set)
+            first, left, good = (stack.enter_context(connect(server)) for _ in range(3))
+            first.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            assert busy.wait(PATIENCE)
+            left.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            wait_until(lambda: answering(server) == 2, PATIENCE, "all places are taken")
+            left.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            left.close()
+            good.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            wait_until(lambda: any(other.left for other in tuple(server._connections)), PATIENCE, "it is seen")
+            release.set()
+            assert received(good).endswith(b"ok\n")
+        assert ask(server, "/")[0].status == 200
+
+    def test_equal_requests_that_wait_share_one_answer_begun_after_they_came(self, serve: Serve) -> None:
+        release, busy = threading.Event(), threading.Event()
+        made: list[str] = []
+
+        def answer(request: Request) -> Answer:
+            made.append(request.path)
+            busy.set()
+            assert release.wait(PATIENCE)
+            return line(HTTPStatus.OK, f"{len(made)}")
+
+        server = serve(answer)
+        with ExitStack() as stack:
+            stack.callback(release.set)
+            clients = [stack.enter_context(connect(server)) for _ in range(9)]
+            clients[0].sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+            assert busy.wait(PATIENCE)
+            for client in clients[1:]:
+                client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+            wait_until(lambda: answering(server) == 9, PATIENCE, "all wait for their turn")
+            release.set()
+            bodies = [received(client).partition(b"\r\n\r\n")[2] for client in clients]
+        assert bodies == [b"1\n"] + [b"2\n"] * 8
+        assert ask(server, "/metrics")[1] == b"3\n"
+        assert server.turns._made == {}
+
+    def test_what_differs_in_anything_is_not_shared(self, serve: Serve) -> None:
+        release, busy = threading.Event(), threading.Event()
+        heads = [
+            b"GET /metrics HTTP/1.0\r\n\r\n",
+            b"HEAD /metrics HTTP/1.0\r\n\r\n",
+            b"GET /metrics?name[]=a HTTP/1.0\r\n\r\n",
+            b"GET /metrics HTTP/1.0\r\nAccept-Encoding: gzip\r\n\r\n",
+            b"GET / HTTP/1.0\r\n\r\n",
+            b"GET /other HTTP/1.0\r\n\r\n",
+        ]
+        made = 0
+
+        def answer(request: Request) -> Answer:
+            nonlocal made
+            made += 1
+            busy.set()
+            assert release.wait(PATIENCE)
+            return line(HTTPStatus.OK, "ok")
+
+        server = serve(answer)
+        with ExitStack() as stack:
+            stack.callback(release.set)
+            clients = [stack.enter_context(connect(server)) for _ in heads]
+            for client, head in zip(clients, heads, strict=True):
+                client.sendall(head)
+            wait_until(lambda: answering(server) == len(heads), PATIENCE, "all wait for their turn")
+            release.set()
+            for client in clients:
+                received(client)
+        assert made == len(heads)
+
+    def test_slow_readers_take_no_place_and_give_way_to_new_ones_the_slowest_first(self, serve: Serve) -> None:
+        clock = ManualClock()
+
+        def answer(request: Request) -> Answer:
+            return Answer(HTTPStatus.OK, LARGE) if request.path == "/large" else line(HTTPStatus.OK, "ok")
+
+        server = serve(answer, clock=clock, max_requests=2)
+        with ExitStack() as stack:
+            slow = [stack.enter_context(connect(server)) for _ in range(2)]
+            for count, client in enumerate(slow, start=1):
+                clock.elapsed += 0.1
+                client.sendall(b"GET /large HTTP/1.1\r\n\r\n")
+                wait_until(partial(lambda number: sending(server) == number, count), PATIENCE, "it is on its way")
+            assert ask(server, "/metrics")[0].status == 200
+            assert len(received(slow[0])) < len(LARGE)
+            wait_until(lambda: answering(server) == sending(server) == 1, PATIENCE, "the other one keeps its answer")
+            assert ask(server, "/metrics")[0].status == 200
+            wait_until(lambda: answering(server) == sending(server) == 1, PATIENCE, "it still does")
 
 
 class TestAccepting:
