@@ -111,7 +111,7 @@ def celeryscope() -> None:
     "file",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="Settings in TOML [$CELERYSCOPE_CONFIG].",
+    help="Settings, and what is expected of tasks and queues, in TOML [$CELERYSCOPE_CONFIG].",
 )
 @click.pass_context
 def run(ctx: click.Context, /, file: Path | None, **options: object) -> None:

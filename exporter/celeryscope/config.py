@@ -4,25 +4,23 @@ Each setting is declared once, as a field of `Config`; options, variables, the f
 from that declaration. Only this module reads the environment.
 """
 
-import json
 import os
 import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any
 
-from celeryscope import values
+from celeryscope import tables, values
 from celeryscope.errors import ConfigError
+from celeryscope.naming import Rename
+from celeryscope.objectives import DEFAULT_ALLOWED_WAIT, Objectives
 from celeryscope.redaction import redact, register_options, register_url
-from celeryscope.values import Address, Kind
+from celeryscope.settings import PREFIX, Setting, declare, parse, shown, suggestion
+from celeryscope.values import Address
 
-T = TypeVar("T")
-
-PREFIX = "CELERYSCOPE_"
 FILE_VARIABLE = "CELERYSCOPE_CONFIG"
 FALLBACK_BROKER_VARIABLE = "CELERY_BROKER_URL"
 BROKER_KEYS = (
@@ -31,12 +29,11 @@ BROKER_KEYS = (
     "app",
 )  # exactly one is in effect
 DEMO_PREFIX = "CELERYSCOPE_DEMO_"  # the demo's own variables
-_SHOWN_LENGTH = 100  # characters of a bad value
-
 
 BROKER = "Broker (one of the first three)"
 OUTPUT = "Output"
 METRICS = "Metrics"
+NAMES = "Names that metrics show (repeatable)"
 TIMING = "Times (seconds, or 500ms, 30s, 5m, 1h, 1d)"
 BOUNDS = "Bounds"
 
@@ -45,66 +42,16 @@ RUNTIME_BUCKETS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 
 WAIT_BUCKETS = (0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 1800.0, 3600.0, 14400.0, 43200.0)
 
 
-@dataclass(frozen=True)
-class Setting:
-    """How a setting is written and explained. `flag` is an option's short or only name, where it has one."""
-
-    key: str
-    default: Any
-    kind: Kind[Any]
-    group: str
-    help: str
-    secret: bool
-    flag: str
-    repeated: bool
-
-    @property
-    def variable(self) -> str:
-        """Return the environment variable's name."""
-        return PREFIX + self.key.upper()
-
-    @property
-    def flags(self) -> tuple[str, ...]:
-        """Return the command line's names, the long one last."""
-        if self.flag.startswith("--"):
-            return (self.flag,)
-        long = "--" + self.key.replace("_", "-")
-        return (self.flag, long) if self.flag else (long,)
-
-
-def _setting(
-    default: T,
-    kind: Kind[T],
-    group: str,
-    help: str,
-    *,
-    secret: bool = False,
-    flag: str = "",
-    repeated: bool = False,
-) -> T:
-    metadata = {
-        "default": default,
-        "kind": kind,
-        "group": group,
-        "help": help,
-        "secret": secret,
-        "flag": flag,
-        "repeated": repeated,
-    }
-    # A factory, for defaults that have no hash; all of them are immutable. A secret stays out of the repr.
-    return field(default_factory=lambda: default, metadata=metadata, repr=not secret)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """Everything that a user can set. Durations are seconds, sizes bytes."""
 
-    broker_url: str = _setting("", values.URL, BROKER, "As in Celery. Several: URL;URL.", secret=True)
-    broker_url_file: Path | None = _setting(  # noqa: RUF009  # it declares a field
+    broker_url: str = declare("", values.URL, BROKER, "As in Celery. Several: URL;URL.", secret=True)
+    broker_url_file: Path | None = declare(  # noqa: RUF009  # it declares a field
         None, values.PATH, BROKER, "A file that holds the URL."
     )
-    app: str = _setting("", values.APP, BROKER, "Your app, for its broker settings.", flag="-A")
-    broker_transport_options: Mapping[str, Any] = _setting(
+    app: str = declare("", values.APP, BROKER, "Your app, for its broker settings.", flag="-A")
+    broker_transport_options: Mapping[str, Any] = declare(
         MappingProxyType({}),
         values.OPTIONS,
         BROKER,
@@ -113,47 +60,66 @@ class Config:
         flag="--broker-transport-option",
         repeated=True,
     )
-    event_exchange: str | None = _setting(None, values.NAME, BROKER, "The events' exchange [celeryev].")
-    accept_content: tuple[str, ...] = _setting(
+    event_exchange: str | None = declare(None, values.NAME, BROKER, "The events' exchange [celeryev].")
+    accept_content: tuple[str, ...] = declare(
         ("json",), values.subset("json", "msgpack"), BROKER, "Formats of events: json, msgpack."
     )
+    enable_events: bool = declare(False, values.FLAG, BROKER, "Make workers send task events, as -E does.")
+    passive: bool = declare(False, values.FLAG, BROKER, "Only listen: no canary, no inspection, less known.")
 
-    listen_address: Address = _setting(  # noqa: RUF009  # it declares a field
+    listen_address: Address = declare(  # noqa: RUF009  # it declares a field
         Address("127.0.0.1", 9808), values.ADDRESS, OUTPUT, "Where /metrics is served."
     )
-    log_level: str = _setting(
+    log_level: str = declare(
         "info", values.choice("debug", "info", "warning", "error"), OUTPUT, "debug, info, warning or error."
     )
-    log_format: str = _setting("logfmt", values.choice("logfmt", "json"), OUTPUT, "logfmt or json, on stderr.")
+    log_format: str = declare("logfmt", values.choice("logfmt", "json"), OUTPUT, "logfmt or json, on stderr.")
 
-    runtime_buckets: tuple[float, ...] = _setting(
+    runtime_buckets: tuple[float, ...] = declare(
         RUNTIME_BUCKETS, values.BUCKETS, METRICS, "Upper bounds of runtime histograms."
     )
-    wait_buckets: tuple[float, ...] = _setting(
-        WAIT_BUCKETS, values.BUCKETS, METRICS, "Upper bounds of wait histograms."
-    )
-    prefetch_histogram: bool = _setting(False, values.FLAG, METRICS, "Export celery_task_prefetch_seconds.")
-    rate_limit_exceptions: tuple[str, ...] = _setting(
+    wait_buckets: tuple[float, ...] = declare(WAIT_BUCKETS, values.BUCKETS, METRICS, "Upper bounds of wait histograms.")
+    prefetch_histogram: bool = declare(False, values.FLAG, METRICS, "Export celery_task_prefetch_seconds.")
+    rate_limit_exceptions: tuple[str, ...] = declare(
         (), values.CLASS_NAMES, METRICS, "Classes that mean: throttled outside."
     )
 
-    canary_interval: float = _setting(15.0, values.DURATION, TIMING, "Between own events that prove we hear.")
-    workers_poll_interval: float = _setting(30.0, values.DURATION, TIMING, "Between inspections of workers.")
-    worker_timeout: float = _setting(30.0, values.DURATION, TIMING, "Silence that means: worker lost.")
-    solo_worker_timeout: float = _setting(3600.0, values.DURATION, TIMING, "The same for solo pools, mute at work.")
-    worker_retention: float = _setting(3600.0, values.DURATION, TIMING, "How long a worker that is gone shows.")
-    orphan_timeout: float = _setting(3600.0, values.DURATION, TIMING, "How long its tasks may still end.")
-    task_ttl: float = _setting(86400.0, values.DURATION, TIMING, "How long a task without an end is kept.")
-    pair_retention: float = _setting(86400.0, values.DURATION, TIMING, "How long an idle (task, queue) shows.")
+    task_rename: tuple[Rename, ...] = declare((), values.RENAMES, NAMES, "Rewrite names, as [0-9]+=>N.", repeated=True)
+    task_include: tuple[re.Pattern[str], ...] = declare(
+        (), values.PATTERNS, NAMES, "Tasks to show; the rest is task=other.", repeated=True
+    )
+    task_exclude: tuple[re.Pattern[str], ...] = declare(
+        (), values.PATTERNS, NAMES, "Tasks to count as task=other.", repeated=True
+    )
+    queue_include: tuple[re.Pattern[str], ...] = declare(
+        (), values.PATTERNS, NAMES, "Queues to show; the rest is queue=other.", repeated=True
+    )
+    queue_exclude: tuple[re.Pattern[str], ...] = declare(
+        (), values.PATTERNS, NAMES, "Queues to count as queue=other.", repeated=True
+    )
 
-    max_tracked_tasks: int = _setting(50_000, values.COUNT, BOUNDS, "Received and started tasks in memory.")
-    max_sent_tasks: int = _setting(500_000, values.COUNT, BOUNDS, "Sent tasks in memory: your backlog.")
-    max_message_bytes: int = _setting(4 * 2**20, values.SIZE, BOUNDS, "Largest event message read.")
-    series_limit: int = _setting(50_000, values.COUNT, BOUNDS, "Most samples of one scrape.")
+    canary_interval: float = declare(15.0, values.DURATION, TIMING, "Between own events that prove we hear.")
+    workers_poll_interval: float = declare(30.0, values.DURATION, TIMING, "Between inspections of workers.")
+    worker_timeout: float = declare(30.0, values.DURATION, TIMING, "Silence that means: worker lost.")
+    solo_worker_timeout: float = declare(3600.0, values.DURATION, TIMING, "The same for solo pools, mute at work.")
+    worker_retention: float = declare(3600.0, values.DURATION, TIMING, "How long a worker that is gone shows.")
+    orphan_timeout: float = declare(3600.0, values.DURATION, TIMING, "How long its tasks may still end.")
+    task_ttl: float = declare(86400.0, values.DURATION, TIMING, "How long a task without an end is kept.")
+    pair_retention: float = declare(86400.0, values.DURATION, TIMING, "How long an idle (task, queue) shows.")
+    queue_wait_objective: float = declare(
+        DEFAULT_ALLOWED_WAIT, values.DURATION, TIMING, "How long tasks may wait in a queue."
+    )
+
+    max_tracked_tasks: int = declare(50_000, values.COUNT, BOUNDS, "Received and started tasks in memory.")
+    max_sent_tasks: int = declare(500_000, values.COUNT, BOUNDS, "Sent tasks in memory: your backlog.")
+    max_message_bytes: int = declare(4 * 2**20, values.SIZE, BOUNDS, "Largest event message read.")
+    series_limit: int = declare(50_000, values.COUNT, BOUNDS, "Most samples of one scrape.")
+
+    objectives: Objectives = field(default_factory=Objectives)  # in the file alone: its tables of tasks and queues
 
 
 SETTINGS: Mapping[str, Setting] = MappingProxyType(
-    {declared.name: Setting(key=declared.name, **declared.metadata) for declared in fields(Config)}
+    {declared.name: Setting(key=declared.name, **declared.metadata) for declared in fields(Config) if declared.metadata}
 )
 
 
@@ -179,9 +145,11 @@ def load(
     if file is None and environ.get(FILE_VARIABLE, "").strip():
         file = Path(environ[FILE_VARIABLE].strip()).expanduser()
     sources = [_from_options(options or {}), _from_environment(environ)]
-    if file is not None:
-        sources.append(_from_file(file))
     chosen: dict[str, Any] = {}
+    if file is not None:
+        document = _read(file)
+        sources.append(_from_file(document, file))
+        chosen["objectives"] = tables.objectives(document, file)
     for key, setting in SETTINGS.items():
         if key not in BROKER_KEYS:
             source = next((source for source in sources if key in source.given), None)
@@ -194,6 +162,8 @@ def load(
             f"solo_worker_timeout is {config.solo_worker_timeout:g} s: must not be below worker_timeout, "
             f"which is {config.worker_timeout:g} s"
         )
+    if config.passive and config.enable_events:
+        raise ConfigError("passive and enable_events exclude each other: to ask workers for events is to write")
     register_url(config.broker_url)
     register_options(config.broker_transport_options)
     return config
@@ -210,7 +180,7 @@ def unknown_variables(environ: Mapping[str, str] | None = None) -> list[str]:
     services = [name.removesuffix("_SERVICE_HOST") for name in environ if name.endswith("_SERVICE_HOST")]
     links = re.compile("|".join(rf"{re.escape(service)}_(?:SERVICE|PORT)(?:_\w+)?" for service in services) or r"(?!)")
     return [
-        f"the variable {name} is not known and ignored{_suggestion(name, known)}"
+        f"the variable {name} is not known and ignored{suggestion(name, known)}"
         for name in sorted(environ)
         if name.startswith(PREFIX)
         and not name.startswith(DEMO_PREFIX)
@@ -222,7 +192,7 @@ def unknown_variables(environ: Mapping[str, str] | None = None) -> list[str]:
 def _from_options(options: Mapping[str, object]) -> _Source:
     unknown = sorted(set(options) - set(SETTINGS))
     if unknown:
-        raise ConfigError(f"unknown option {unknown[0]}{_suggestion(unknown[0], SETTINGS)}")
+        raise ConfigError(f"unknown option {unknown[0]}{suggestion(unknown[0], SETTINGS)}")
     given = {key: value for key, value in options.items() if value is not None and value != ()}
     return _Source(given, {key: f"option {SETTINGS[key].flags[-1]}" for key in given})
 
@@ -233,29 +203,29 @@ def _from_environment(environ: Mapping[str, str]) -> _Source:
     return _Source(given, {key: f"variable {SETTINGS[key].variable}" for key in given})
 
 
-def _from_file(file: Path) -> _Source:
+def _read(file: Path) -> Mapping[str, object]:
     try:
         with file.open("rb") as stream:
-            document = tomllib.load(stream)
+            return tomllib.load(stream)
     except OSError as error:
         raise ConfigError(f"the configuration file {file} cannot be read: {error.strerror}") from error
     except ValueError as error:
-        raise ConfigError(f"the configuration file {file} is not TOML: {redact(str(error))}") from error
+        hint = "; between single quotes a \\ stands for itself" if "\\" in str(error) else ""
+        raise ConfigError(f"the configuration file {file} is not TOML: {redact(str(error))}{hint}") from error
+
+
+def _from_file(document: Mapping[str, object], file: Path) -> _Source:
+    known = {*SETTINGS, *tables.TABLES}
     for key in document:
-        if key not in SETTINGS:
-            suggestion = _suggestion(key.replace("-", "_"), SETTINGS) or "; keys are options with _ for -"
-            raise ConfigError(f"unknown key {_shown(key)} in {file}{suggestion}")
-    return _Source(document, {key: f"{key} in {file}" for key in document})
+        if key not in known:
+            hint = suggestion(key.replace("-", "_"), known) or "; keys are options with _ for -"
+            raise ConfigError(f"unknown key {shown(key)} in {file}{hint}")
+    given = {key: value for key, value in document.items() if key in SETTINGS}
+    return _Source(given, {key: f"{key} in {file}" for key in given})
 
 
 def _parse(setting: Setting, value: object, origin: str) -> Any:
-    try:
-        return setting.kind.parse(value)
-    except ValueError as error:
-        shown = "this value (not shown: it may hold a secret)" if setting.secret else _shown(value)
-        reason = f"; {redact(str(error))}" if str(error) else ""
-        message = f"{setting.key} cannot be {shown}, from {origin}: must be {setting.kind.allowed}{reason}"
-    raise ConfigError(message)  # outside of the handler, since the parser's error may quote the value
+    return parse(setting.key, setting.kind, value, origin, secret=setting.secret)
 
 
 def _broker(sources: list[_Source], environ: Mapping[str, str]) -> dict[str, Any]:
@@ -289,13 +259,3 @@ def _read_url(file: Path, origin: str) -> str:
     if not url or "\n" in url:
         raise ConfigError(f"the broker URL's file {file}, from {origin}, must hold one line, the URL") from None
     return url
-
-
-def _suggestion(name: str, known: Mapping[str, object] | set[str]) -> str:
-    matches = get_close_matches(name, known, n=1, cutoff=0.7)
-    return f"; did you mean {matches[0]}?" if matches else ""
-
-
-def _shown(value: object) -> str:
-    text = redact(json.dumps(value, ensure_ascii=False, default=str))
-    return text if len(text) <= _SHOWN_LENGTH else f"{text[:_SHOWN_LENGTH]}..."

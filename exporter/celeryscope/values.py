@@ -13,6 +13,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from celeryscope.naming import Rename
+
 T = TypeVar("T")
 
 DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}  # seconds
@@ -168,6 +170,58 @@ def _class_names(value: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
+def _ratio(value: object) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise ValueError
+    if 1 < value < 100:
+        raise ValueError(f"{value:g} % is {value / 100:g}")
+    if not 0 < value < 1:
+        raise ValueError
+    return float(value)
+
+
+def _texts(value: object) -> list[str]:
+    """Return the texts of an array, or the lines of a text."""
+    if isinstance(value, str):
+        return [line.strip() for line in value.splitlines() if line.strip()]
+    if isinstance(value, Sequence):
+        return [_text(item) for item in value]
+    raise ValueError
+
+
+def _quoted(text: str) -> str:
+    return f'"{text[:100]}"'  # as it was written: a repr would double each backslash
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise ValueError(f"{_quoted(text)} is none: {error}") from None
+    except (OverflowError, RecursionError):
+        raise ValueError(f"{_quoted(text)} is none: it is too large") from None
+
+
+def _patterns(value: object) -> tuple[re.Pattern[str], ...]:
+    return tuple(_pattern(text) for text in _texts(value))
+
+
+def _renames(value: object) -> tuple[Rename, ...]:
+    renames = []
+    for text in _texts(value):
+        # The last arrow: an expression may hold one, as (?=>) does, a name never does.
+        expression, arrow, replacement = text.rpartition("=>")
+        if not (expression.strip() and arrow):
+            raise ValueError(f"{_quoted(text)} has no => behind an expression")
+        rename = Rename(_pattern(expression.strip()), replacement.strip())
+        try:
+            rename.pattern.sub(rename.replacement, "")
+        except (re.error, IndexError) as error:
+            raise ValueError(f"{_quoted(text)} has a wrong replacement: {error}") from None
+        renames.append(rename)
+    return tuple(renames)
+
+
 def _address(value: object) -> Address:
     match = _ADDRESS.fullmatch(_text(value))
     if match is None or int(match["port"]) > 65535:
@@ -238,6 +292,19 @@ BUCKETS = Kind(
     lambda bounds: ",".join(f"{bound:g}" for bound in bounds),
 )
 CLASS_NAMES = Kind(_class_names, "names of exception classes, separated by commas", "CLASS,...", ",".join)
+RATIO = Kind(_ratio, "a ratio above 0 and below 1, such as 0.99", "RATIO")
+PATTERNS = Kind(
+    _patterns,
+    "regular expressions: an array, or one a line",
+    "REGEX",
+    lambda patterns: "\n".join(pattern.pattern for pattern in patterns),
+)
+RENAMES = Kind(
+    _renames,
+    "REGEX=>REPLACEMENT texts: an array, or one a line",
+    "REGEX=>TEXT",
+    lambda renames: "\n".join(str(rename) for rename in renames),
+)
 OPTIONS: Kind[Mapping[str, Any]] = Kind(
     _options,
     "KEY=VALUE (option), a JSON object (variable) or a table (file)",

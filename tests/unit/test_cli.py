@@ -77,6 +77,12 @@ class TestRun:
         assert app.ran[0].prefetch_histogram is False
         assert dict(app.ran[0].broker_transport_options) == {"x": 1}
 
+    def test_expressions_are_repeated_and_keep_their_commas(self, app: FakeApp) -> None:
+        renames = ("--task-rename", "_[0-9]{1,3}$=>_N", "--task-rename", "a => b")
+        invoke("run", "--broker-url", "redis://h/0", *renames, "--queue-exclude", "x{1,2}")
+        assert [str(rename) for rename in app.ran[0].task_rename] == ["_[0-9]{1,3}$=>_N", "a=>b"]
+        assert [pattern.pattern for pattern in app.ran[0].queue_exclude] == ["x{1,2}"]
+
     def test_the_exit_code_is_the_apps(self, app: FakeApp) -> None:
         app.code = 3
         assert invoke("run", "--broker-url", "redis://h/0").exit_code == 3

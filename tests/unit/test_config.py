@@ -1,6 +1,7 @@
 """The configuration: where settings come from, which one wins, and what is said about a wrong one."""
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,9 @@ from celeryscope import config
 from celeryscope.config import SETTINGS, Config
 from celeryscope.errors import ConfigError
 from celeryscope.metrics import catalog
+from celeryscope.naming import Rename
+from celeryscope.objectives import QueueObjectives, TaskObjectives
+from celeryscope.settings import Setting
 from celeryscope.values import Address
 
 URL = "redis://broker:6379/0"
@@ -42,13 +46,13 @@ def test_default_buckets_are_the_catalogs() -> None:
 
 
 def test_every_setting_has_one_field_and_one_variable() -> None:
-    assert list(SETTINGS) == [field.name for field in dataclasses.fields(Config)]
+    assert list(SETTINGS) == [field.name for field in dataclasses.fields(Config) if field.name != "objectives"]
     assert SETTINGS["log_level"].variable == "CELERYSCOPE_LOG_LEVEL"
     assert SETTINGS["app"].flags == ("-A", "--app")
 
 
 @pytest.mark.parametrize("setting", SETTINGS.values(), ids=SETTINGS)
-def test_a_default_as_it_is_shown_parses_to_itself(setting: config.Setting) -> None:
+def test_a_default_as_it_is_shown_parses_to_itself(setting: Setting) -> None:
     if setting.default and setting.key != "broker_transport_options":
         assert setting.kind.parse(setting.kind.show(setting.default)) == setting.default
 
@@ -76,6 +80,13 @@ def test_the_file_may_be_named_by_a_variable(tmp_path: Path) -> None:
     file = tmp_path / "named.toml"
     file.write_text("prefetch_histogram = true")
     assert load(environ={"CELERYSCOPE_CONFIG": str(file)}).prefetch_histogram is True
+
+
+def test_passive_and_enable_events_exclude_each_other() -> None:
+    assert load(passive=True).passive
+    assert load(environ={"CELERYSCOPE_ENABLE_EVENTS": "true"}).enable_events
+    message = error_of(passive=True, environ={"CELERYSCOPE_ENABLE_EVENTS": "1"})
+    assert message.startswith("passive and enable_events exclude each other")
 
 
 class TestBroker:
@@ -142,6 +153,10 @@ NOT_ALLOWED: dict[str, tuple[object, ...]] = {
     "log_level": ("trace", 10),
     "event_exchange": ("",),
     "app": ("  ",),
+    "task_include": (("a(",), ["a", "[z"], 5, [1], [""], ("a{99999999999}",)),
+    "queue_exclude": ("*",),
+    "task_rename": (("a=>b", "c"), "=>b", ["(=>b"], [r"a=>\1"], [r"a=>\g<x>"], 5),
+    "queue_wait_objective": ("0", "1w"),
     "broker_transport_options": (("novalue",), ("=1",), "[1]", 1),
 }
 
@@ -228,6 +243,12 @@ class TestBadSettings:
         ("rate_limit_exceptions", "openai.RateLimitError, TooMany", ("RateLimitError", "TooMany")),
         ("prefetch_histogram", "Yes", True),
         ("prefetch_histogram", "off", False),
+        ("task_include", (r"a\..*", "b"), (re.compile(r"a\..*"), re.compile("b"))),
+        ("task_exclude", "a{1,2}\n b \n\n", (re.compile("a{1,2}"), re.compile("b"))),
+        ("queue_include", ["a"], (re.compile("a"),)),
+        ("task_rename", (r"_\d+ => _N",), (Rename(re.compile(r"_\d+"), "_N"),)),
+        ("task_rename", (r"(?=>)x=>",), (Rename(re.compile(r"(?=>)x"), ""),)),
+        ("queue_wait_objective", "2h", 7200.0),
         ("broker_transport_options", ("a=1", "b=x=y", 'c={"d": [1]}'), {"a": 1, "b": "x=y", "c": {"d": [1]}}),
         ("broker_transport_options", '{"a": 1}', {"a": 1}),
         ("broker_transport_options", {"a": 1}, {"a": 1}),
@@ -240,6 +261,104 @@ def test_what_is_allowed_becomes_a_typed_value(key: str, value: object, parsed: 
 def test_an_address_is_shown_as_it_is_written() -> None:
     assert str(Address("::1", 9808)) == "[::1]:9808"
     assert str(Address("127.0.0.1", 9808)) == "127.0.0.1:9808"
+
+
+class TestPatterns:
+    def test_the_error_names_the_expression_and_what_is_wrong_with_it(self) -> None:
+        message = error_of(task_include=["fine", r"bad\.("])
+        assert message.startswith("task_include cannot be ")
+        assert r'"bad\.(" is none: missing ), unterminated subpattern at position 5' in message
+        message = error_of(task_rename=(r"_\d+=>\2",))
+        assert r'"_\d+=>\2" has a wrong replacement: invalid group reference 2' in message
+        assert '"only" has no => behind an expression' in error_of(task_rename=("only",))
+
+    def test_double_quotes_in_the_file_are_told_apart_from_single_ones(self, tmp_path: Path) -> None:
+        assert "between single quotes" in error_of('task_include = ["a\\.b"]', tmp_path=tmp_path)
+        assert load("task_include = ['a\\.b']", tmp_path=tmp_path).task_include == (re.compile(r"a\.b"),)
+
+
+class TestTables:
+    def test_say_what_is_expected_of_tasks_and_queues(self, tmp_path: Path) -> None:
+        toml = """
+        queue_wait_objective = "10m"
+        [task."proj.add"]
+        success_ratio = 0.999
+        wait = "30s"
+        wait_ratio = 0.95
+        runtime = 2.5
+        expected_interval = "1d"
+        runtime_buckets = [1, 2.5, "10s"]
+        [task."proj.*"]
+        [queue."slow"]
+        allowed_wait = "2h"
+        """
+        loaded = load(toml, tmp_path=tmp_path)
+        assert loaded.queue_wait_objective == 600.0
+        assert loaded.objectives.tasks.values == {
+            "proj.add": TaskObjectives(
+                success_ratio=0.999,
+                wait=30.0,
+                wait_ratio=0.95,
+                runtime=2.5,
+                expected_interval=86_400.0,
+                runtime_buckets=(1.0, 2.5, 10.0),
+            ),
+            "proj.*": TaskObjectives(),
+        }
+        assert loaded.objectives.queues.values == {"slow": QueueObjectives(allowed_wait=7_200.0)}
+
+    def test_globs_keep_the_order_of_the_file(self, tmp_path: Path) -> None:
+        toml = '[task."*.b"]\nruntime = 1\n[task."a.*"]\nruntime = 2\n[task."a.c"]\nruntime = 3'
+        tasks = load(toml, tmp_path=tmp_path).objectives.tasks
+        found = [tasks.get(name) for name in ("a.b", "a.x", "a.c")]
+        assert [one.runtime for one in found if one is not None] == [1.0, 2.0, 3.0]
+
+    def test_exist_in_the_file_alone(self) -> None:
+        with pytest.raises(ConfigError, match="unknown option objectives"):
+            load(objectives={})
+        assert load(environ={"CELERYSCOPE_OBJECTIVES": "x"}).objectives.tasks.values == {}
+
+    @pytest.mark.parametrize(
+        ("toml", "told"),
+        [
+            (
+                '[task."a.b"]\nsucess_ratio = 0.9',
+                'unknown key "sucess_ratio" in [task."a.b"] in FILE; did you mean success_ratio?',
+            ),
+            ('[queue."q"]\nwait = 5', 'unknown key "wait" in [queue."q"] in FILE; known are allowed_wait'),
+            (
+                '[task."a.b"]\nsuccess_ratio = 99.9',
+                'success_ratio cannot be 99.9, from [task."a.b"] in FILE: must be a ratio above 0 and below 1, '
+                "such as 0.99; 99.9 % is 0.999",
+            ),
+            (
+                '[task."a.b"]\nruntime_buckets = [2, 1]',
+                "separated by commas; 1 comes after 2",
+            ),
+            (
+                '[queue."q"]\nallowed_wait = "1w"',
+                'allowed_wait cannot be "1w", from [queue."q"] in FILE: must be a duration',
+            ),
+            (
+                '[task."a.b"]\nwait_ratio = 0.9',
+                'wait_ratio stands alone in [task."a.b"] in FILE: wait must say how long is good',
+            ),
+            (
+                "[task.a.b]\nwait = 5",
+                '[task.a.b] in FILE is a table in a table: a name stands in quotes, as in [task."a.b"]',
+            ),
+            ("[task]\nwait = 5", 'key "wait" stands in [task] itself, in FILE: what is said of a task'),
+            ('queue = "q"', 'queue cannot be "q", in FILE: what is said of a queue stands in a table'),
+            ('[[task]]\nname = "a"', "what is said of a task stands in a table with its name"),
+            ('[tasks."a"]\nwait = 5', 'unknown key "tasks" in FILE; did you mean task?'),
+        ],
+    )
+    def test_an_error_names_file_table_and_key(self, tmp_path: Path, toml: str, told: str) -> None:
+        assert told in error_of(toml, tmp_path=tmp_path).replace(str(tmp_path / "celeryscope.toml"), "FILE")
+
+    @pytest.mark.parametrize("ratio", ["0", "1", "1.0", "0.0", "-0.5", '"0.9"', "true", "nan", "100"])
+    def test_a_ratio_lies_between_0_and_1(self, tmp_path: Path, ratio: str) -> None:
+        assert "success_ratio cannot be " in error_of(f'[task."a"]\nsuccess_ratio = {ratio}', tmp_path=tmp_path)
 
 
 class TestUnknownVariables:

@@ -407,6 +407,21 @@ class TestRedelivery:
 
 
 class TestEnds:
+    def test_a_hard_time_limit_that_gives_the_message_back_counts_once_per_run(self, story: Story) -> None:
+        story.sent("a")
+        for _ in range(2):
+            story.received("a")
+            story.started("a")
+            story.failed("a", "TimeLimitExceeded(1,)")
+            story.rejected("a", requeue=True)
+            story.failed("a", "TimeLimitExceeded(1,)")
+            assert in_flight(story) == {"sent": 1}
+        assert counts(story) == {"sent": 1, "received": 2, "started": 2, "failed": 2}
+        assert disorder(story) == {"duplicate_end": 2}
+        story.revoked("a", expired=True)
+        assert in_flight(story) == {}
+        assert story.value("celery_task_revoked_total", *ONE, "expired") == 1
+
     def test_a_hard_time_limit_fails_twice_and_counts_once(self, story: Story) -> None:
         limit = "billiard.exceptions.TimeLimitExceeded: TimeLimitExceeded(1,)\n"
         story.sent("a")

@@ -2,6 +2,7 @@
 
 import pytest
 
+from celeryscope.tracker import workers
 from support.story import EPOCH, Story
 
 W = "celery@one"
@@ -485,3 +486,25 @@ class TestHearing:
             hearing.canary_failed(str(number))
             story.wait(15)
         assert not hearing.has_missed(story.now.elapsed)
+
+
+class TestTooMany:
+    def test_workers_that_are_gone_make_room_before_those_that_live(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(workers, "MAX_WORKERS", 5)
+        story = Story()
+        for number in range(5):
+            story.heartbeat(hostname=f"celery@{number}")
+        story.heartbeat(hostname="celery@3", kind="worker-offline")
+        story.heartbeat(hostname="celery@new")
+        assert {labels[0] for labels in story.series("celery_worker_up")} == {
+            *("celery@0", "celery@1", "celery@2", "celery@4", "celery@new")
+        }
+
+    def test_made_up_names_do_not_cost_those_that_live_their_place(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(workers, "MAX_WORKERS", 50)
+        story = Story()
+        story.heartbeat(hostname="celery@real")
+        for number in range(1_000):
+            story.started(f"uuid-{number}", hostname=f"made@up{number}")
+        assert story.value("celery_worker_up", "celery@real") == 1
+        assert len(list(story.tracker._workers)) <= 50

@@ -32,7 +32,9 @@ WAIT_BUCKETS = (0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 1800.0
 # Values that labels take.
 UNKNOWN = "unknown"  # a task or queue that nothing told us
 OVERFLOW = "__overflow__"  # where series beyond the budget are folded together
-OTHER = "other"  # exception classes, event types and limiters beyond their bound
+OTHER = "other"  # exception classes, event types and limiters beyond their bound; tasks and queues kept out
+NO_NAMES = frozenset({UNKNOWN, OVERFLOW, OTHER})  # of a task or queue
+SLOS = ("success", "wait", "runtime")
 REVOKED_REASONS = ("expired", "terminated", "revoked")
 REQUEUE_VALUES = ("true", "false")
 IN_FLIGHT_STATES = ("sent", "received", "scheduled", "started")
@@ -134,6 +136,37 @@ TASK_ACCEPTED = _counter(
     "celery_task_accepted_total",
     "Tasks accepted by workers, from their statistics: moves even where task events are off.",
     ("task",),
+)
+TASK_EXPECTED_INTERVAL = _gauge(
+    "celery_task_expected_interval_seconds",
+    "Longest time that may lie between two runs: configured for the task, else of the beat schedule of the app (-A).",
+    ("task",),
+)
+
+# Objectives.
+SLO_TASKS = _counter(
+    "celery_slo_tasks_total",
+    "Tasks judged by an objective. success: succeeded, failed for good or expired; what was retried or revoked by hand "
+    "does not count. wait: first starts with a known wait. runtime: attempts that succeeded, with a known runtime.",
+    (*T, "slo"),
+)
+SLO_GOOD_TASKS = _counter(
+    "celery_slo_good_tasks_total",
+    "Those that were good: succeeded, or at most the threshold itself. Counted exactly, no bucket edge.",
+    (*T, "slo"),
+)
+SLO_OBJECTIVE_RATIO = _gauge(
+    "celery_slo_objective_ratio", "Share of the judged tasks that is to be good, as configured.", (*T, "slo")
+)
+SLO_THRESHOLD = _gauge(
+    "celery_slo_threshold_seconds", "Longest wait or runtime that is good, as configured.", (*T, "slo")
+)
+
+# Queues.
+QUEUE_WAIT_OBJECTIVE = _gauge(
+    "celery_queue_wait_objective_seconds",
+    "How long a task may wait in the queue: configured for the queue, else --queue-wait-objective.",
+    ("queue",),
 )
 
 # Rate limits.

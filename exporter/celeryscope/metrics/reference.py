@@ -10,6 +10,7 @@ from celeryscope.metrics.catalog import (
     OVERFLOW,
     REQUEUE_VALUES,
     REVOKED_REASONS,
+    SLOS,
     UNKNOWN,
     Kind,
     Spec,
@@ -33,12 +34,13 @@ def _words(values: Iterable[str]) -> str:
 
 # What labels say; a (metric, label) beats a label. Those that are not listed need no explanation.
 LABELS: dict[str | tuple[str, str], str] = {
-    "task": f"the task's name, or `{UNKNOWN}`",
-    "queue": f"the queue's name; `{UNKNOWN}` where nothing told it, for a queue is never guessed",
+    "task": f"the task's name as `--task-rename` leaves it, or `{UNKNOWN}`; `{OTHER}` for what is kept out",
+    "queue": f"the queue's name; `{UNKNOWN}` where nothing told it (never guessed); `{OTHER}` for what is kept out",
     "worker": "the full node name, such as `celery@host`",
     "exception": f"the class's name without its module; `{OTHER}` beyond the bound of classes per task",
     "limiter": f"the name that the event gave, or the exception's class; `{OTHER}` beyond the bound of names",
     "requeue": _words(REQUEUE_VALUES),
+    "slo": _words(SLOS),
     "state": _words(IN_FLIGHT_STATES),
     "mode": _words(CPU_MODES),
     "transport": "as in the broker's URL: `redis`, `rediss`, `sentinel`, `amqp` and so on",

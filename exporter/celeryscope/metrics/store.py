@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from celeryscope.metrics.catalog import EXPORTER_SERIES, EXPORTER_SERIES_DROPPED, OVERFLOW, Kind, Spec
 
+KEPT_FREE = 10  # this fraction of the budget
+
 Labels = tuple[str, ...]
 Exemplar = tuple[str, float, float]  # task id, value, Unix seconds
 
@@ -171,6 +173,13 @@ class Store:
     def has_room(self, samples: int) -> bool:
         """Whether this many more samples fit the budget."""
         return self.samples + samples <= self.series_limit
+
+    def has_room_for_new(self, samples: int) -> bool:
+        """Whether this many samples of a task not known before fit.
+
+        A tenth of the budget stays for the histograms and exception classes of those that are known already.
+        """
+        return self.has_room(samples + self.series_limit // KEPT_FREE)
 
     def snapshot(self) -> list[FamilySnapshot]:
         """Return a consistent copy of every family that has series, in the order of the catalog."""

@@ -6,6 +6,7 @@ to the same numbers. Its caller holds the store's lock.
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from math import inf
 from typing import Any
 
 from celeryscope.advice import Facts
@@ -26,12 +27,16 @@ from celeryscope.events import (
 from celeryscope.metrics import catalog
 from celeryscope.metrics.catalog import OTHER
 from celeryscope.metrics.store import Cell, Store
-from celeryscope.readings import WorkerReading
+from celeryscope.readings import EventSender, WorkerReading
+from celeryscope.tracker.expectations import Expectations
 from celeryscope.tracker.hearing import Hearing
-from celeryscope.tracker.pairs import Pairs, clean_label
+from celeryscope.tracker.holding import WorkerTaskEvent
+from celeryscope.tracker.labels import Labels, clean_label
+from celeryscope.tracker.pairs import Pairs
 from celeryscope.tracker.settings import TrackerSettings
 from celeryscope.tracker.table import TaskTable
-from celeryscope.tracker.tasks import Tasks, WorkerTaskEvent
+from celeryscope.tracker.tasks import Tasks
+from celeryscope.tracker.witness import WitnessedHearing
 from celeryscope.tracker.workers import Workers
 
 __all__ = ["Tracker", "TrackerSettings"]
@@ -52,10 +57,13 @@ class Tracker:
         settings = settings or TrackerSettings()
         self._store = store
         self._settings = settings
-        self.hearing = Hearing(DEAF_AFTER_CANARIES * settings.canary_interval)
-        self._pairs = Pairs(store, {"runtime": settings.runtime_buckets, "wait": settings.wait_buckets})
+        self._witness = WitnessedHearing() if settings.canary_interval == inf else None
+        self.hearing = self._witness or Hearing(DEAF_AFTER_CANARIES * settings.canary_interval)
+        task_labels, queue_labels = Labels(settings.task_names), Labels(settings.queue_names)
+        self._pairs = Pairs(store, settings, task_labels, queue_labels)
+        self._expectations = Expectations(store, settings, task_labels, queue_labels)
         self._table = TaskTable(store, settings, self._disorder)
-        self._workers = Workers(store, self.hearing, settings, self._table.abandon, self._table.close_run)
+        self._workers = Workers(store, self.hearing, settings, task_labels, self._table.abandon, self._table.close_run)
         self._tasks = Tasks(
             store,
             pairs=self._pairs,
@@ -92,6 +100,11 @@ class Tracker:
         """The event stream was opened."""
         self.hearing.opened(now.elapsed)
         self._tasks.expect_sent(now.elapsed)
+
+    def listened(self, now: Moment) -> None:
+        """The event stream was read without an error, whether something came or not."""
+        if self._witness is not None:
+            self._witness.read(now.elapsed)
 
     def handle(self, events: Iterable[Decoded], now: Moment) -> None:
         """Take the events of one batch, in the order in which they arrived."""
@@ -137,12 +150,21 @@ class Tracker:
             store.clear(spec)
             for labels, since in oldest.items():
                 store.set(spec, labels, since)
+        self._expectations.refresh(self._pairs.labels(), self._workers.queues())
         store.set(catalog.EXPORTER_TRACKED_TASKS, (), len(self._table))
         store.cell(catalog.EXPORTER_DEAF_SECONDS).value = self.hearing.deaf_seconds(now.elapsed)
 
     def askable_workers(self, now: Moment) -> list[str]:
         """Return the node names of the workers that are up and not known to be unable to answer."""
         return self._workers.askable(now.elapsed)
+
+    def event_senders(self, now: Moment) -> list[EventSender]:
+        """Return what is known of the task events of the workers that are up."""
+        return self._workers.event_senders(now.elapsed)
+
+    def switched_on(self, workers: Iterable[str]) -> None:
+        """Workers have begun to send task events, by their node names."""
+        self._workers.switched_on(workers)
 
     def worker_system(self, name: str) -> str | None:
         """Return the operating system that a worker says it runs on."""
@@ -167,6 +189,8 @@ class Tracker:
         lag = self._workers.lag(event, now)
         if lag is not None:
             self._store.set(catalog.EXPORTER_EVENT_LAG, (), lag)
+            if self._witness is not None:
+                self._witness.heard(now.elapsed - lag)
 
     def _rate_limited(self, event: TaskRateLimited, now: Moment) -> None:
         # The pool child that sends it has its own connection, so it may overtake the events that say which task it is.

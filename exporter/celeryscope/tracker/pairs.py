@@ -1,22 +1,23 @@
 """The series of one (task, queue): label sets resolved once, cells kept for every event that follows."""
 
-import re
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Iterable
+from typing import Final, NamedTuple
 
 from celeryscope.metrics import catalog
-from celeryscope.metrics.catalog import OTHER, OVERFLOW, UNKNOWN
+from celeryscope.metrics.catalog import NO_NAMES, OTHER, OVERFLOW, RUNTIME_BUCKETS, WAIT_BUCKETS
 from celeryscope.metrics.store import Cell, HistogramCell, Store
+from celeryscope.objectives import TaskObjectives
+from celeryscope.tracker.labels import MAX_LABEL_LENGTH, Labels, clean_label
+from celeryscope.tracker.settings import TrackerSettings
+from celeryscope.tracker.slo import PairSlos, slo_samples
 
-MAX_LABEL_LENGTH = 200  # characters
 MAX_EXCEPTION_CLASSES = 20  # per (task, queue)
 MAX_LIMITERS = 50
+MAX_CACHED_NAMES = 20_000
 #: What a pair that only succeeds in the end costs, in samples: the room that must be free for a new one.
 PAIR_SAMPLES = 60
 
 SENT, RECEIVED, SCHEDULED, STARTED = range(4)  # indices into Pair.in_flight, in the order of IN_FLIGHT_STATES
-
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 _LIFECYCLE = (
     catalog.TASK_SENT, catalog.TASK_RECEIVED, catalog.TASK_STARTED, catalog.TASK_SUCCEEDED, catalog.TASK_FAILED,
@@ -25,9 +26,11 @@ _LIFECYCLE = (
 )  # fmt: skip
 
 
-def clean_label(text: str) -> str:
-    """Return a label value without control characters and of bounded length."""
-    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text[:MAX_LABEL_LENGTH])
+class Buckets(NamedTuple):
+    """Upper bounds of the histograms of a task."""
+
+    runtime: tuple[float, ...]
+    wait: tuple[float, ...]
 
 
 class Pair:
@@ -36,13 +39,16 @@ class Pair:
     __slots__ = (
         "_buckets", "_exceptions", "_store", "activity", "active_at", "cancelled", "failed", "in_flight", "labels",
         "last_sent", "last_succeeded", "orphaned", "received", "redelivered", "rejected", "retried", "revoked",
-        "runtime", "sent", "started", "succeeded", "wait", "wait_unknown",
+        "runtime", "sent", "slos", "started", "succeeded", "wait", "wait_unknown",
     )  # fmt: skip
 
-    def __init__(self, store: Store, labels: tuple[str, str], buckets: Mapping[str, tuple[float, ...]]) -> None:
+    def __init__(
+        self, store: Store, labels: tuple[str, str], buckets: Buckets, objectives: TaskObjectives | None = None
+    ) -> None:
         self._store = store
         self._buckets = buckets
         self.labels: Final = labels
+        self.slos = PairSlos(store, labels, objectives) if objectives is not None and slo_samples(objectives) else None
         (
             self.sent, self.received, self.started, self.succeeded, self.failed, self.retried, self.cancelled,
             self.redelivered, self.orphaned, self.wait_unknown,
@@ -81,19 +87,21 @@ class Pair:
         """Count the wait of a task that was started."""
         histogram = self.wait
         if histogram is None:
-            histogram = self.wait = self._store.histogram(catalog.TASK_WAIT, self.labels, self._buckets["wait"])
+            histogram = self.wait = self._store.histogram(catalog.TASK_WAIT, self.labels, self._buckets.wait)
         histogram.observe(seconds)
+        if self.slos is not None:
+            self.slos.waited(seconds)
 
     def saw_prefetch(self, seconds: float) -> None:
         """Count the time that a due task lay in a worker before it was started."""
-        self._store.histogram(catalog.TASK_PREFETCH, self.labels, self._buckets["wait"]).observe(seconds)
+        self._store.histogram(catalog.TASK_PREFETCH, self.labels, self._buckets.wait).observe(seconds)
 
     def saw_runtime(self, outcome: str, seconds: float, task_id: str, timestamp: float) -> None:
         """Count the runtime of an attempt that ended."""
         histogram = self.runtime.get(outcome)
         if histogram is None:
             histogram = self.runtime[outcome] = self._store.histogram(
-                catalog.TASK_RUNTIME, (*self.labels, outcome), self._buckets["runtime"]
+                catalog.TASK_RUNTIME, (*self.labels, outcome), self._buckets.runtime
             )
         histogram.observe_with_exemplar(seconds, task_id, timestamp)
 
@@ -123,21 +131,27 @@ class Pair:
 
 
 class Pairs:
-    """Every pair, by its labels; what finds no room in the series budget shares one."""
+    """Every pair, by its labels; what finds no room in the series budget shares one.
 
-    def __init__(self, store: Store, buckets: Mapping[str, tuple[float, ...]]) -> None:
+    Several names may have one label: a pair is found by the names of an event, and made by their labels.
+    """
+
+    def __init__(self, store: Store, settings: TrackerSettings, tasks: Labels, queues: Labels) -> None:
         self._store = store
-        self._buckets = buckets
+        self._objectives = settings.objectives.tasks
+        self._buckets = Buckets(settings.runtime_buckets, settings.wait_buckets)
+        self._tasks = tasks
+        self._queues = queues
         self._pairs: dict[tuple[str, str], Pair] = {}
+        self._by_names: dict[tuple[str | None, str | None], Pair] = {}
         self._overflow: Pair | None = None
         self._folded: set[int] = set()
         self._limiters: set[str] = set()
 
     def get(self, task: str | None, queue: str | None) -> Pair:
         """Return the pair of a task in a queue as events name them; None is `unknown`."""
-        key = (task or UNKNOWN, queue or UNKNOWN)
-        pair = self._pairs.get(key)
-        return pair if pair is not None else self._new(key)
+        pair = self._by_names.get((task, queue))
+        return pair if pair is not None else self._find(task, queue)
 
     def limiter(self, name: str) -> str:
         """Return the label of a limiter: its name, or `other` where too many are known."""
@@ -153,6 +167,10 @@ class Pairs:
         pairs = self._pairs.values()
         return sum(pair.sent.value for pair in pairs), sum(pair.started.value for pair in pairs)
 
+    def labels(self) -> Iterable[tuple[str, str]]:
+        """Return the labels of every pair."""
+        return self._pairs.keys()
+
     def forget_idle(self, now: float, retention: float) -> None:
         """Forget pairs that moved no counter for `retention` seconds and have no task in flight."""
         idle: set[tuple[str, ...]] = set()
@@ -164,28 +182,47 @@ class Pairs:
                 del self._pairs[key]
                 idle.add(key)
         if idle:
+            self._by_names = {names: pair for names, pair in self._by_names.items() if pair.labels not in idle}
             self._store.purge_each(("task", "queue"), idle)
 
-    def _new(self, raw: tuple[str, str]) -> Pair:
-        # Names are cleaned each time they differ from their label: a cache of raw names would have no bound.
-        key = (clean_label(raw[0]), clean_label(raw[1]))
-        pair = self._pairs.get(key)
-        if len(raw[0]) > MAX_LABEL_LENGTH or len(raw[1]) > MAX_LABEL_LENGTH:
+    def _find(self, task: str | None, queue: str | None) -> Pair:
+        labels = (self._tasks.of(task), self._queues.of(queue))
+        cut = len(task or "") > MAX_LABEL_LENGTH or len(queue or "") > MAX_LABEL_LENGTH
+        if cut:
             self._store.increment(catalog.EXPORTER_INVALID_EVENTS, ("name_cut",))
+        pair = self._pairs.get(labels)
         if pair is None:
-            # A tenth of the budget stays for the histograms and exception classes of pairs that are known already.
-            if not self._store.has_room(PAIR_SAMPLES + self._store.series_limit // 10):
-                return self._fold(key)
-            pair = self._pairs[key] = Pair(self._store, key, self._buckets)
+            pair = self._new(labels)
+            if pair is None:
+                return self._fold(labels)
+        # What was cut is counted each time, and what was folded may find room later: neither is remembered.
+        if not cut:
+            if len(self._by_names) >= MAX_CACHED_NAMES + 2 * len(self._pairs):
+                self._by_names.clear()
+            self._by_names[task, queue] = pair
         return pair
 
-    def _fold(self, key: tuple[str, str]) -> Pair:
+    def _new(self, labels: tuple[str, str]) -> Pair | None:
+        task = labels[0]
+        # A glob is about names, and these are none.
+        objectives = self._objectives.exact.get(task) if task in NO_NAMES else self._objectives.get(task)
+        buckets, samples = self._buckets, PAIR_SAMPLES
+        if objectives is not None:
+            buckets = Buckets(objectives.runtime_buckets or buckets.runtime, objectives.wait_buckets or buckets.wait)
+            samples += slo_samples(objectives)
+        samples += len(buckets.runtime) + len(buckets.wait) - len(RUNTIME_BUCKETS) - len(WAIT_BUCKETS)
+        if not self._store.has_room_for_new(samples):
+            return None
+        pair = self._pairs[labels] = Pair(self._store, labels, buckets, objectives)
+        return pair
+
+    def _fold(self, labels: tuple[str, str]) -> Pair:
         if self._overflow is None:
             self._overflow = Pair(self._store, (OVERFLOW, OVERFLOW), self._buckets)
-        if hash(key) not in self._folded:
+        if hash(labels) not in self._folded:
             if len(self._folded) >= self._store.series_limit:
                 self._folded.clear()
-            self._folded.add(hash(key))
+            self._folded.add(hash(labels))
             for spec in _LIFECYCLE:
                 self._store.increment(catalog.EXPORTER_SERIES_DROPPED, (spec.name,))
         return self._overflow

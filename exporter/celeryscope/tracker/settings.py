@@ -1,8 +1,11 @@
-"""What the tracker is told once: its bounds and patience."""
+"""What the tracker is told once: its bounds and patience, how names are shown, what is expected of them."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from celeryscope.metrics.catalog import RUNTIME_BUCKETS, WAIT_BUCKETS
+from celeryscope.naming import NameRules
+from celeryscope.objectives import DEFAULT_ALLOWED_WAIT, Objectives
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,3 +25,8 @@ class TrackerSettings:
     wait_buckets: tuple[float, ...] = WAIT_BUCKETS
     prefetch_histogram: bool = False
     rate_limit_exceptions: frozenset[str] = frozenset()
+    task_names: NameRules = field(default_factory=NameRules)
+    queue_names: NameRules = field(default_factory=NameRules)
+    objectives: Objectives = field(default_factory=Objectives)
+    queue_wait_objective: float = DEFAULT_ALLOWED_WAIT
+    beat_intervals: Mapping[str, float] = field(default_factory=dict)  # by name of task

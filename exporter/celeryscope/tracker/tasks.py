@@ -1,4 +1,4 @@
-"""The lives of tasks: which attempt an event belongs to, and what it moves.
+"""The lives of tasks: what each event moves.
 
 An event names an uuid and hardly more, while a task is retried, replaced, shadowed and delivered twice under the same
 uuid, and events of different processes overtake each other. Every event counts once, under the labels of its attempt.
@@ -7,8 +7,7 @@ uuid, and events of different processes overtake each other. Every event counts 
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import takewhile
-from typing import Any, NamedTuple
+from typing import Any
 
 from celeryscope.clock import Moment
 from celeryscope.events import (
@@ -29,36 +28,25 @@ from celeryscope.events import (
 from celeryscope.metrics import catalog
 from celeryscope.metrics.store import Store
 from celeryscope.tracker.attempts import (
+    ENDED,
     ON_DISCARDED,
     ON_DROPPED,
     ON_OUTCOME,
     ON_RECEIVED,
     ON_REQUEUED,
     ON_STARTED,
+    SENT,
+    STARTED,
     Attempt,
     End,
-    State,
     Step,
 )
+from celeryscope.tracker.holding import Holds, WorkerTaskEvent
+from celeryscope.tracker.matching import Matching
 from celeryscope.tracker.pairs import Pair, Pairs
 from celeryscope.tracker.settings import TrackerSettings
 from celeryscope.tracker.table import TaskTable
 from celeryscope.tracker.workers import Worker, Workers
-
-SENT_HOLD = 0.25  # seconds that a received event waits for the task-sent event that it may have overtaken
-SENT_EXPECTED = 60.0  # seconds after a task-sent event, or after listening began, in which others are waited for
-MAX_HELD = 10_000
-
-WorkerTaskEvent = (
-    TaskReceived | TaskStarted | TaskSucceeded | TaskFailed | TaskRetried | TaskRejected | TaskRevoked | TaskCancelled
-)
-
-
-class Hold(NamedTuple):
-    """Events of one uuid that wait for its task-sent event."""
-
-    deadline: float  # elapsed seconds
-    events: list[WorkerTaskEvent]
 
 
 class Tasks:
@@ -77,14 +65,14 @@ class Tasks:
         self._store = store
         self._pairs = pairs
         self._table = table
-        self._sent = table.sent
         self._attempts = table.attempts
         self._workers = workers
         self._settings = settings
         self._disorder = disorder
-        self.held: dict[str, Hold] = {}
-        self._sent_event_at: float | None = None
-        self._releasing = False
+        self._holds = Holds(lambda event, now: self.handlers[type(event)](event, now))
+        self._matching = Matching(pairs, table, workers, self._holds)
+        #: Events that wait for a task-sent event: those that follow them must wait as well.
+        self.held = self._holds.held
         self.handlers: dict[type, Callable[[Any, Moment], None]] = {
             TaskSent: self.sent,
             TaskReceived: self.received,
@@ -99,7 +87,7 @@ class Tasks:
 
     def expect_sent(self, now: float) -> None:
         """Take task-sent events for likely from `now` on: a stream that was just opened may have missed the last."""
-        self._sent_event_at = now
+        self._holds.sent_expected_since = now
 
     # Events, in the order of a task's life.
 
@@ -109,7 +97,7 @@ class Tasks:
         pair = self._pairs.get(event.name, event.queue_name)
         pair.sent.value += 1
         pair.saw_sent(event.timestamp)
-        self._sent_event_at = now.elapsed
+        self._holds.sent_expected_since = now.elapsed
         due = event.timestamp
         eta_open = False
         if event.eta is not None:
@@ -133,33 +121,26 @@ class Tasks:
             return
         if event.name in self._workers.silent_tasks:
             return  # no worker will ever tell what became of it
-        self._table.publish(uuid, pair, due, retries, eta_open=eta_open)
+        # The label's own text where it is the same: a deep backlog then holds one text per task, not per message.
+        task = pair.labels[0] if pair.labels[0] == event.name else event.name
+        self._table.publish(uuid, pair, task, due, retries, eta_open=eta_open)
         if uuid in self.held:
-            self._release(uuid, now)
+            self._holds.release(uuid, now)
 
     def received(self, event: TaskReceived, now: Moment) -> None:
         """A worker took a task's message."""
-        uuid = event.uuid
-        retries = event.retries or 0
-        attempt = self._known(uuid, retries, event.name)
-        # Of a known attempt a task published anew is told by its name; else the name may be a shadow's.
-        task = event.name if attempt is None else attempt.pair.labels[0]
-        sent = self._table.take_sent(uuid, retries, task, only_named=attempt is not None)
-        if sent is not None:
-            attempt = self._table.begin_sent(uuid, sent, event.name, now.elapsed)
-        elif attempt is None:
-            if self._hold(event, now):
-                return
-            attempt = self._begin_unsent(event, retries, now)
+        attempt = self._matching.received(event, now)
+        if attempt is None:
+            return
         worker = self._worker(event)
         attempt.pair.received.value += 1
         attempt.name = event.name
         attempt.seen_at = now.elapsed
         step = ON_RECEIVED[attempt.state]
-        if step.state is State.STARTED:
+        if step.state is STARTED:
             attempt.received_again = True
             return
-        if attempt.state is State.ENDED and attempt.started_since(event.timestamp + worker.correction):
+        if attempt.state is ENDED and attempt.started_since(event.timestamp + worker.correction):
             return  # it was handed on, and has run elsewhere
         attempt.worker = worker
         attempt.due_there = event.timestamp
@@ -169,19 +150,9 @@ class Tasks:
 
     def started(self, event: TaskStarted, now: Moment) -> None:
         """A worker started to run a task."""
-        uuid = event.uuid
         worker = self._worker(event)
         worker.lost_events.started(event.timestamp)
-        attempt = self._attempts.get(uuid)
-        if attempt is not None and attempt.previous is not None and attempt.previous.awaits_start_on(worker):
-            attempt = attempt.previous
-        elif attempt is None or (attempt.starts and attempt.state >= State.STARTED and not attempt.received_again):
-            # Not a start that this attempt waits for: that of a published one, if there is any.
-            sent = self._table.take_sent(uuid)
-            if sent is not None:
-                attempt = self._table.begin_sent(uuid, sent, None, now.elapsed)
-            elif attempt is None:
-                attempt = self._begin_unknown(uuid, None, worker, now)
+        attempt = self._matching.started(event.uuid, worker, now)
         pair = attempt.pair
         pair.started.value += 1
         attempt.starts += 1
@@ -191,7 +162,7 @@ class Tasks:
         else:
             pair.redelivered.value += 1
         step = ON_STARTED[attempt.state]
-        if attempt.state is State.ENDED and attempt.starts <= attempt.ends:
+        if attempt.state is ENDED and attempt.starts <= attempt.ends:
             self._disorder("start_after_end")  # its end overtook it
             return
         attempt.start_on(worker, event.timestamp)
@@ -201,34 +172,42 @@ class Tasks:
 
     def succeeded(self, event: TaskSucceeded, now: Moment) -> None:
         """A task returned."""
-        attempt = self._attempt_that_ends(event, now)
-        runtime = event.runtime if event.runtime is not None else self._runtime(attempt, event)
-        if self._end(attempt, event, ON_OUTCOME, now):
+        worker = self._worker(event)
+        attempt = self._matching.ended(event.uuid, worker, now)
+        runtime = event.runtime if event.runtime is not None else self._runtime(attempt, event, worker)
+        if self._end(attempt, worker, ON_OUTCOME, now):
             pair = attempt.pair
             pair.succeeded.value += 1
             pair.saw_success(event.timestamp)
             if runtime is not None:
                 pair.saw_runtime("succeeded", runtime, event.uuid, event.timestamp)
+            if pair.slos is not None:
+                pair.slos.succeeded(runtime)
 
     def failed(self, event: TaskFailed, now: Moment) -> None:
         """A task raised, lost its process, ran into its hard time limit, or is not registered."""
         unregistered = unregistered_task(event.exception)
-        if unregistered is not None and self._held_unknown(event, now):
+        if unregistered is not None and self._matching.held_unknown(event, now):
             return
-        attempt = self._attempt_that_ends(event, now, End.OTHER if unregistered is None else End.DROPPED, unregistered)
-        runtime = self._runtime(attempt, event)
-        if self._end(attempt, event, ON_OUTCOME if unregistered is None else ON_DROPPED, now):
+        end = End.OTHER if unregistered is None else End.DROPPED
+        worker = self._worker(event)
+        attempt = self._matching.ended(event.uuid, worker, now, end, unregistered)
+        runtime = self._runtime(attempt, event, worker)
+        if self._end(attempt, worker, ON_OUTCOME if unregistered is None else ON_DROPPED, now):
             pair = attempt.pair
             pair.failed.value += 1
+            if pair.slos is not None:
+                pair.slos.failed()
             self._saw_exception(pair, exception_class(event.exception, event.traceback), "failed", event)
             if runtime is not None:
                 pair.saw_runtime("failed", runtime, event.uuid, event.timestamp)
 
     def retried(self, event: TaskRetried, now: Moment) -> None:
         """An attempt ended in a retry, which may have been received and started before we hear of it."""
-        attempt = self._attempt_that_ends(event, now, End.RETRY)
-        runtime = self._runtime(attempt, event)
-        if self._end(attempt, event, ON_OUTCOME, now):
+        worker = self._worker(event)
+        attempt = self._matching.ended(event.uuid, worker, now, End.RETRY)
+        runtime = self._runtime(attempt, event, worker)
+        if self._end(attempt, worker, ON_OUTCOME, now):
             attempt.retried = True
             pair = attempt.pair
             pair.retried.value += 1
@@ -238,114 +217,37 @@ class Tasks:
 
     def revoked(self, event: TaskRevoked, now: Moment) -> None:
         """A task was dropped before it ran, or stopped while it ran; more than one worker may say so."""
-        if self._held_unknown(event, now):
+        if self._matching.held_unknown(event, now):
             return
-        attempt = self._attempt_that_ends(event, now, End.OTHER if event.terminated else End.DROPPED)
-        if self._end(attempt, event, ON_DROPPED, now):
+        end = End.OTHER if event.terminated else End.DROPPED
+        worker = self._worker(event)
+        attempt = self._matching.ended(event.uuid, worker, now, end)
+        if self._end(attempt, worker, ON_DROPPED, now):
             reason = "expired" if event.expired else "terminated" if event.terminated else "revoked"
-            attempt.pair.revoked[reason].value += 1
+            pair = attempt.pair
+            pair.revoked[reason].value += 1
+            if event.expired and pair.slos is not None:
+                pair.slos.failed()
 
     def cancelled(self, event: TaskCancelled, now: Moment) -> None:
         """A worker that lost its broker stopped a task that will be delivered again."""
-        attempt = self._attempt_that_ends(event, now)
-        if self._end(attempt, event, ON_DROPPED, now):
+        worker = self._worker(event)
+        attempt = self._matching.ended(event.uuid, worker, now)
+        if self._end(attempt, worker, ON_DROPPED, now):
             attempt.pair.cancelled.value += 1
 
     def rejected(self, event: TaskRejected, now: Moment) -> None:
         """A worker rejected a task's message: no end, but it does not run there any more."""
-        attempt = self._attempt_that_ends(event, now)
+        worker = self._worker(event)
+        attempt = self._matching.ended(event.uuid, worker, now)
         attempt.pair.rejected["true" if event.requeue else "false"].value += 1
-        if attempt.state is State.STARTED:
+        if attempt.state is STARTED:
             attempt.unended += 1
-        worker = self._workers.get(event.hostname)
         self._table.leave(attempt, worker, ON_REQUEUED if event.requeue else ON_DISCARDED, now.elapsed)
 
     def tick(self, now: Moment) -> None:
         """Let go of what was held for a task-sent event that did not come."""
-        overdue = list(takewhile(lambda uuid: self.held[uuid].deadline <= now.elapsed, self.held))
-        for uuid in overdue:
-            self._release(uuid, now)
-
-    # Which attempt.
-
-    def _known(self, uuid: str, retries: int, name: str) -> Attempt | None:
-        attempt = self._attempts.get(uuid)
-        while attempt is not None and (attempt.retries != retries or attempt.name not in (None, name)):
-            attempt = attempt.previous
-        return attempt
-
-    def _attempt_that_ends(
-        self, event: WorkerTaskEvent, now: Moment, end: End = End.OTHER, unregistered: str | None = None
-    ) -> Attempt:
-        worker = self._worker(event)
-        uuid = event.uuid
-        attempt = self._attempts.get(uuid)
-        if attempt is not None:
-            attempt = attempt.told_of_by(worker, end)
-            if (
-                end is End.DROPPED
-                and attempt.state is State.STARTED
-                and unregistered in (None, attempt.name, attempt.pair.labels[0])
-            ):
-                return self._begin_retry(attempt, worker, now)  # or a copy of its message: what runs goes on
-            if attempt.is_open or attempt.unended:
-                return attempt
-        sent = self._table.take_sent(uuid)
-        if sent is not None:
-            return self._table.begin_sent(uuid, sent, None, now.elapsed)
-        if attempt is None:
-            return self._begin_unknown(uuid, unregistered, worker, now)
-        if attempt.retried and end is not End.RETRY:
-            return self._begin_retry(attempt, worker, now)  # dropped without being received
-        return attempt
-
-    def _begin_unsent(self, event: TaskReceived, retries: int, now: Moment) -> Attempt:
-        uuid, task = event.uuid, event.name
-        queue = self._workers.get(event.hostname).only_queue
-        earlier = self._attempts.get(uuid)
-        if earlier is not None and earlier.name == event.name:
-            task = earlier.pair.labels[0]  # the name in task-sent wins for the whole life
-        sent = self._sent.get(uuid)
-        if sent is not None and sent.retries < retries:
-            task = sent.pair.labels[0]
-            self._table.drop_sent(uuid, None)  # a later attempt was received, so that one was too
-        pair = self._pairs.get(task, queue)
-        return self._table.begin(uuid, pair, name=event.name, retries=retries, now=now.elapsed)
-
-    def _begin_unknown(self, uuid: str, task: str | None, worker: Worker, now: Moment) -> Attempt:
-        return self._table.begin(uuid, self._pairs.get(task, worker.only_queue), name=None, retries=0, now=now.elapsed)
-
-    def _begin_retry(self, attempt: Attempt, worker: Worker, now: Moment) -> Attempt:
-        uuid, retries = attempt.uuid, attempt.retries + 1
-        sent = self._table.take_sent(uuid, retries)
-        if sent is not None:
-            return self._table.begin_sent(uuid, sent, attempt.name, now.elapsed)
-        pair = self._pairs.get(attempt.pair.labels[0], worker.only_queue)
-        return self._table.begin(uuid, pair, name=attempt.name, retries=retries, now=now.elapsed)
-
-    def _hold(self, event: WorkerTaskEvent, now: Moment) -> bool:
-        awaits_sent = (
-            not self._releasing
-            and self._sent_event_at is not None
-            and now.elapsed - self._sent_event_at < SENT_EXPECTED
-            and len(self.held) < MAX_HELD
-        )
-        if awaits_sent:
-            self.held[event.uuid] = Hold(now.elapsed + SENT_HOLD, [event])
-        return awaits_sent
-
-    def _held_unknown(self, event: WorkerTaskEvent, now: Moment) -> bool:
-        # A task may be dropped by the first event that a worker sends of it, which may overtake its task-sent event.
-        return event.uuid not in self._attempts and event.uuid not in self._sent and self._hold(event, now)
-
-    def _release(self, uuid: str, now: Moment) -> None:
-        events = self.held.pop(uuid).events
-        self._releasing = True
-        try:
-            for event in events:
-                self.handlers[type(event)](event, now)
-        finally:
-            self._releasing = False
+        self._holds.tick(now)
 
     # What an event moves.
 
@@ -394,8 +296,8 @@ class Tasks:
         if self._settings.prefetch_histogram and attempt.due_there:
             pair.saw_prefetch(max(0.0, timestamp - attempt.due_there))
 
-    def _runtime(self, attempt: Attempt, event: WorkerTaskEvent) -> float | None:
-        started_at = self._workers.get(event.hostname).running.get(attempt)
+    def _runtime(self, attempt: Attempt, event: WorkerTaskEvent, worker: Worker) -> float | None:
+        started_at = worker.running.get(attempt)
         return None if started_at is None else max(0.0, event.timestamp - started_at)
 
     def _saw_exception(self, pair: Pair, name: str, outcome: str, event: TaskFailed | TaskRetried) -> None:
@@ -404,9 +306,8 @@ class Tasks:
             limiter = self._pairs.limiter(name)
             self._store.increment(catalog.TASK_RATE_LIMITED, (*pair.labels, limiter))
 
-    def _end(self, attempt: Attempt, event: WorkerTaskEvent, table: tuple[Step, ...], now: Moment) -> bool:
+    def _end(self, attempt: Attempt, worker: Worker, table: tuple[Step, ...], now: Moment) -> bool:
         """Close the run that ended; return whether its end is the first that was told of it."""
-        worker = self._workers.get(event.hostname)
         if not attempt.is_open or (attempt.unended and attempt.runs_elsewhere_than(worker)):
             if not attempt.unended:
                 self._disorder("duplicate_end")
@@ -414,6 +315,9 @@ class Tasks:
             attempt.unended -= 1
             attempt.ends += 1
             return True
+        if table is ON_OUTCOME and attempt.state is SENT and attempt.was_given_back_by(worker):
+            self._disorder("duplicate_end")
+            return False
         attempt.ends += 1
         self._table.leave(attempt, worker, table, now.elapsed)
         return True

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from heapq import nsmallest
 from typing import TYPE_CHECKING
 
 from celeryscope.clock import Moment
 from celeryscope.events import WorkerEvent, WorkerOffline, WorkerOnline
 from celeryscope.metrics import catalog
-from celeryscope.metrics.store import Store
-from celeryscope.readings import WorkerReading
+from celeryscope.metrics.catalog import OVERFLOW
+from celeryscope.metrics.store import Cell, Store
+from celeryscope.readings import EventSender, WorkerReading
 from celeryscope.tracker.hearing import Hearing
+from celeryscope.tracker.labels import Labels, clean_label
 from celeryscope.tracker.lost_events import LostEvents
-from celeryscope.tracker.pairs import clean_label
 
 if TYPE_CHECKING:
     from celeryscope.tracker.attempts import Attempt
     from celeryscope.tracker.settings import TrackerSettings
 
 MAX_WORKERS = 10_000
+EVICTION_SHARE = 100  # where they are too many, this fraction is forgotten
 HEARTBEATS_FOR_SKEW = 10
 HEARTBEATS_TO_TRUST_DELAY = 3  # a single late heartbeat looks like a clock that is behind
 SKEW_WORTH_CORRECTING = 1.0  # seconds
@@ -53,6 +56,7 @@ class Worker:
         self.skews: deque[float] = deque(maxlen=HEARTBEATS_FOR_SKEW)
         self.skew: float | None = None
         self.correction = 0.0  # seconds to add to its timestamps
+        self.queues: tuple[str, ...] = ()  # that it consumes, as it last told
         self.only_queue: str | None = None
         self.solo = False
         self.task_events = 0
@@ -85,12 +89,15 @@ class Workers:
         store: Store,
         hearing: Hearing,
         settings: TrackerSettings,
+        task_labels: Labels,
         abandon: Callable[[Worker, float], None],
         close_run: Callable[[Attempt, Worker, float], None],
     ) -> None:
         self._store = store
         self._hearing = hearing
         self._settings = settings
+        self._task_labels = task_labels
+        self._accepted: dict[str, Cell] = {}
         self._abandon = abandon
         self._close_run = close_run
         self._workers: dict[str, Worker] = {}
@@ -107,7 +114,7 @@ class Workers:
         worker = self._workers.get(name)
         if worker is None:
             if len(self._workers) >= MAX_WORKERS:
-                self._forget([next(iter(self._workers.values()))])
+                self._make_room()
             worker = self._workers[name] = Worker(name, self._store)
         return worker
 
@@ -163,6 +170,7 @@ class Workers:
         if reading.pool is not None:
             self._describe(worker, worker.info[:3] or ("", "", ""), reading.pool)
         if reading.queues is not None:
+            worker.queues = reading.queues
             worker.only_queue = reading.queues[0] if len(reading.queues) == 1 else None
         if reading.uptime is not None:
             self._check_uptime(worker, reading.uptime, now)
@@ -197,6 +205,29 @@ class Workers:
             if worker.up and not (worker.solo and now - worker.heard_at > 2 * worker.frequency)
         ]
 
+    def event_senders(self, now: float) -> list[EventSender]:
+        """Return what is known of the task events of the workers that are up."""
+        able = set(self.askable(now))
+        return [
+            EventSender(
+                worker=worker.name,
+                life=worker.incarnation,
+                sends=worker.events_enabled,
+                processed=worker.processed or 0,
+                beat_at=worker.heard_at,
+                can_answer=worker.name in able,
+            )
+            for worker in self._workers.values()
+            if worker.up
+        ]
+
+    def switched_on(self, names: Iterable[str]) -> None:
+        """Workers have begun to send task events: what came before and was not heard is no loss."""
+        for name in names:
+            worker = self._workers.get(name)
+            if worker is not None:
+                worker.lost_events.reset()
+
     def names(self, *, without_events: bool = False) -> tuple[str, ...]:
         """Return the node names of the workers that are up, or of those among them that send no task events."""
         return tuple(
@@ -204,6 +235,10 @@ class Workers:
             for worker in self._workers.values()
             if worker.up and (worker.events_enabled is False or not without_events)
         )
+
+    def queues(self) -> set[str]:
+        """Return the names of the queues that workers consume, or did when they were last asked."""
+        return {queue for worker in self._workers.values() for queue in worker.queues}
 
     def system(self, name: str) -> str | None:
         """Return the operating system that a worker says it runs on."""
@@ -230,6 +265,14 @@ class Workers:
         self._store.set(catalog.WORKER_UP, worker.label, 0)
         for spec in _FLEETING:
             self._store.remove(spec, worker.label)
+
+    def _make_room(self) -> None:
+        # Those that are gone go first. Several at once: to find them costs a walk.
+        known = self._workers.values()
+        share = max(1, MAX_WORKERS // EVICTION_SHARE)
+        self._forget(
+            nsmallest(share, known, key=lambda worker: (bool(worker.up), bool(worker.running), worker.seen_at))
+        )
 
     def _forget(self, workers: Collection[Worker]) -> None:
         for worker in workers:
@@ -316,9 +359,18 @@ class Workers:
             started_later = worker.incarnation > 0 or (reading.uptime is not None and now - reading.uptime > self._born)
             known = {} if started_later else reading.accepted
         for task, total in reading.accepted.items():
-            accepted = self._store.cell(catalog.TASK_ACCEPTED, (clean_label(task),))
-            accepted.value += max(0, total - known.get(task, 0))
+            self._accepted_cell(task).value += max(0, total - known.get(task, 0))
         worker.accepted = reading.accepted
+
+    def _accepted_cell(self, task: str) -> Cell:
+        label = self._task_labels.of(task)
+        cell = self._accepted.get(label)
+        if cell is None:
+            if not self._store.has_room_for_new(1):
+                self._store.increment(catalog.EXPORTER_SERIES_DROPPED, (catalog.TASK_ACCEPTED.name,))
+                return self._store.cell(catalog.TASK_ACCEPTED, (OVERFLOW,))
+            cell = self._accepted[label] = self._store.cell(catalog.TASK_ACCEPTED, (label,))
+        return cell
 
     def _check_uptime(self, worker: Worker, uptime: float, now: Moment) -> None:
         started = now.elapsed - uptime
