@@ -38,3 +38,39 @@ class EventSender(NamedTuple):
     processed: int  # tasks since its start
     beat_at: float  # elapsed seconds of its last heartbeat
     can_answer: bool  # a solo worker that runs a task cannot
+
+
+class Head(NamedTuple):
+    """The message of a queue that is delivered next."""
+
+    task_id: str | None  # None for a message that is no task's
+    bytes: int  # as it lies in the broker
+
+
+@dataclass(frozen=True, slots=True)
+class QueueReading:
+    """What the broker told of one queue. What it did not tell, or cannot, is None."""
+
+    queue: str
+    length: int | None = None  # messages ready for delivery, over all priorities
+    by_priority: Mapping[int, int] = field(default_factory=dict)  # ready ones, where the broker keeps them apart
+    unacked: int | None = None  # messages delivered and not acknowledged
+    delayed: int | None = None  # messages that the broker holds until they are due
+    consumers: int | None = None
+    bytes: int | None = None  # of its messages
+    head: Head | None = None  # None where the queue is empty, or its head cannot be seen
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerReading:
+    """What one poll of the broker told."""
+
+    queues: tuple[QueueReading, ...] = ()
+    version: str | None = None
+    memory_used: int | None = None  # bytes
+    memory_max: int | None = None  # bytes; None where there is no limit
+    evicted_keys: int | None = None  # since the server's start
+    eviction_policy: str | None = None
+    alarms: Mapping[str, bool] = field(default_factory=dict)  # "memory", "disk" -> whether it is raised
+    oldest_unacked: float | None = None  # Unix seconds of its delivery
+    visibility_timeout: float | None = None  # seconds after which an unacknowledged message is delivered again
