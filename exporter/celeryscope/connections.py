@@ -30,7 +30,18 @@ def errors_of(broker: Any) -> tuple[type[Exception], ...]:
 def open_now(broker: Any) -> None:
     """Open a kombu connection; each alternative of a failover URL once, without kombu's seconds between them."""
     retries = max(len(broker.alt), 1) - 1
-    broker.ensure_connection(max_retries=retries, interval_start=0, interval_step=0, interval_max=0)
+    try:
+        broker.ensure_connection(
+            # Called before kombu turns to the next alternative, with a transport of its own.
+            errback=lambda *_: _close(_poller_of(broker)),
+            max_retries=retries,
+            interval_start=0,
+            interval_step=0,
+            interval_max=0,
+        )
+    except BaseException:
+        _close(_poller_of(broker))
+        raise
 
 
 def take_leave(broker: Any) -> None:
@@ -38,13 +49,21 @@ def take_leave(broker: Any) -> None:
     sock = _socket_of(broker)
     if sock is not None:
         sock.settimeout(GOODBYE_TIMEOUT)
-    broker.release()
+    poller = _poller_of(broker)
+    try:
+        broker.release()
+    finally:
+        _close(poller)
 
 
 def drop(broker: Any) -> None:
     """Let go of a kombu connection; raises what the transport raises."""
     shut_down(broker)
-    broker.collect()
+    poller = _poller_of(broker)
+    try:
+        broker.collect()
+    finally:
+        _close(poller)
 
 
 def shut_down(broker: Any) -> None:
@@ -54,6 +73,18 @@ def shut_down(broker: Any) -> None:
         # The socket's own, also under TLS, whose `shutdown` would take the session away under the thread that reads.
         with suppress(OSError):
             socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+
+def _poller_of(broker: Any) -> Any:
+    # Redis's transport has one, whose descriptor kombu leaves to the garbage collector.
+    # Not through kombu's `transport`: where there is none, it makes one.
+    transport = getattr(broker, "_transport", None)
+    return getattr(getattr(transport, "cycle", None), "poller", None)
+
+
+def _close(poller: Any) -> None:
+    if poller is not None:
+        poller.close()
 
 
 def _socket_of(broker: Any) -> socket.socket | None:

@@ -14,6 +14,20 @@ class Rename(NamedTuple):
     def __str__(self) -> str:
         return f"{self.pattern.pattern}=>{self.replacement}"
 
+    def rewrite(self, name: str) -> str:
+        """Return the name with every match rewritten; what matches nothing right behind a match is part of it.
+
+        Else `.*=>x` would make two of every name: all of it, and the nothing at its end.
+        """
+        end = -1
+
+        def rewritten(match: re.Match[str]) -> str:
+            nonlocal end
+            trailing, end = match.start() == match.end() == end, match.end()
+            return "" if trailing else match.expand(self.replacement)
+
+        return self.pattern.sub(rewritten, name)
+
 
 @dataclass(frozen=True, slots=True)
 class NameRules:
@@ -25,8 +39,8 @@ class NameRules:
 
     def apply(self, name: str) -> str | None:
         """Return the name to show; None for one that is kept out, or of which rewriting leaves nothing."""
-        for pattern, replacement in self.rename:
-            name = pattern.sub(replacement, name)
+        for rename in self.rename:
+            name = rename.rewrite(name)
         return name if name and self._keeps(name) else None
 
     def _keeps(self, name: str) -> bool:

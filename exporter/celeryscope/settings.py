@@ -71,7 +71,7 @@ def parse(key: str, kind: Kind[T], value: object, origin: str, *, secret: bool =
     """Return a value as its kind has it. Raises `ConfigError` that names key, value, origin and what is allowed."""
     try:
         return kind.parse(value)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:  # the latter for a whole number beyond every float
         told = "this value (not shown: it may hold a secret)" if secret else shown(value)
         reason = f"; {redact(str(error))}" if str(error) else ""
         message = f"{key} cannot be {told}, from {origin}: must be {kind.allowed}{reason}"

@@ -3,8 +3,9 @@
 A workload runs on real workers, and the stream that was heard of it is repeated under new task ids, through a real
 Valkey, to the exporter as users run it. Its CPU time is what the operating system counts for the process.
 
-The decode loop is a yardstick and does not follow the exporter's own ways: envelope by msgspec, base64 by the standard
-library, body to typed events by msgspec, and nothing more. Machines differ and are noisy: the ratio is what counts.
+The decode loop is a yardstick that does not follow the exporter's own ways: envelope by msgspec, base64 by the standard
+library, body to typed events by msgspec, and nothing more. The exporter's own decoding, which is faster, is shown
+beside it. Machines differ and are noisy: the ratios are what counts.
 
     PYTHONPATH=exporter:demo:tests python -m benchmarks.stream [--messages N]
 """
@@ -16,7 +17,7 @@ import tempfile
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ import psutil
 import redis
 
 from celeryscope.events import EventDecoder
+from celeryscope.stream.envelope import unwrap
 from support.channel import envelope
 from support.exporter import Exporter, exporter
 from support.flood import flood
@@ -64,12 +66,23 @@ def events_of(body: bytes) -> list[dict[str, Any]]:
 
 
 def decode_loop(messages: list[bytes]) -> tuple[int, float]:
-    """Return how many events the messages hold, and the CPU seconds that decoding them took."""
-    unwrap, decode = msgspec.json.Decoder(Envelope).decode, EventDecoder().decode
+    """Return how many events the messages hold, and the CPU seconds that decoding them plainly took."""
+    envelope_of = msgspec.json.Decoder(Envelope).decode
+    return timed(messages, lambda payload: binascii.a2b_base64(envelope_of(payload).body))
+
+
+def own_decode_loop(messages: list[bytes]) -> tuple[int, float]:
+    """Return the same of the way that the exporter decodes."""
+    return timed(messages, lambda payload: unwrap(payload)[0].body)
+
+
+def timed(messages: list[bytes], body_of: Callable[[bytes], bytes]) -> tuple[int, float]:
+    """Return how many events the messages hold, and the CPU seconds from payloads to events."""
+    decode = EventDecoder().decode
     events = 0
     before = time.process_time()
     for payload in messages:
-        events += len(decode(binascii.a2b_base64(unwrap(payload).body), "application/json"))
+        events += len(decode(body_of(payload), "application/json"))
     return events, time.process_time() - before
 
 
@@ -100,12 +113,16 @@ def main() -> None:
     recorded, _ = heard_of_workload(filling=QUICK_TASKS, concurrency=2)
     messages = list(stream(recorded, parser.parse_args().messages))
     events, decoding = decode_loop(messages)
+    _, own = own_decode_loop(messages)
     whole = through_the_exporter(messages, events)
     kinds = Counter(event["type"] for message in recorded for event in message.events)
     print(f"{events:,} events in {len(messages):,} messages, of a workload of {dict(kinds)}")
-    print(f"decode loop     {events / decoding:>10,.0f} events per CPU second")
-    print(f"whole exporter  {events / whole:>10,.0f} events per CPU second")
-    print(f"ratio           {decoding / whole:>10.2f}")
+    print(f"decode loop        {events / decoding:>10,.0f} events per CPU second")
+    print(f"exporter's decode  {events / own:>10,.0f} events per CPU second")
+    print(f"whole exporter     {events / whole:>10,.0f} events per CPU second")
+    print(
+        f"ratio              {decoding / whole:>10.2f} of the decode loop, {own / whole:.2f} of the exporter's decode"
+    )
 
 
 if __name__ == "__main__":

@@ -269,6 +269,15 @@ def test_a_queue_that_somebody_deletes_is_noticed(rabbitmq_server: RabbitMQ, url
         assert "cancelled our consumer" in str(lost(stream))
 
 
+def test_what_the_broker_sent_before_it_closed_the_connection_is_read(rabbitmq_server: RabbitMQ, url: str) -> None:
+    with listening(url) as stream:
+        (queue,) = own_queues(rabbitmq_server, url)
+        send(url, *["task-started"] * 50)
+        rabbitmq_server.control("delete_queue", "-p", vhost_of(url), queue["name"])
+        assert len(receive(stream, 50)) == 50
+        assert "cancelled our consumer" in str(lost(stream))
+
+
 def test_close_from_another_thread_ends_a_waiting_read(rabbitmq_server: RabbitMQ, url: str) -> None:
     with listening(url) as stream:
         results: list[Sequence[Received]] = []

@@ -230,6 +230,16 @@ def test_a_subscription_that_the_server_ends_is_noticed(valkey_server: Valkey) -
             stream.read(WAIT)
 
 
+def test_what_the_server_sent_before_it_ended_the_subscription_is_read(valkey_server: Valkey) -> None:
+    app = application(valkey_server.url)
+    with listening(app) as stream, valkey_server.client() as client:
+        send(app, *["task-started"] * 50)
+        client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+        assert len(receive(stream, 50)) == 50
+        with pytest.raises(StreamError, match="lost the event stream"):
+            stream.read(WAIT)
+
+
 def test_a_frozen_server_is_noticed_in_time(valkey_server: Valkey) -> None:
     app = application(valkey_server.url, socket_timeout=0.3)
     with listening(app, ping_after=0.3, pong_timeout=0.3) as stream:
@@ -335,6 +345,23 @@ def descriptors() -> int:
     # kombu's channels stand in reference cycles, and before 5.7 keep a file open until they are collected.
     gc.collect()
     return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts open files through /proc")
+def test_attempts_in_vain_leave_no_file_open_till_the_next_garbage_collection() -> None:
+    urls = ";".join(f"redis://127.0.0.1:{free_port()}/0" for _ in range(2))
+    unreachable = RedisStream(application(urls).connection_for_read)
+    canary = Canary(application(urls).connection_for_write)
+    before = descriptors()
+    gc.disable()
+    try:
+        for _ in range(10):
+            for connect in (unreachable.connect, canary.connect):
+                with pytest.raises(StreamError):
+                    connect()
+        assert len(list(Path("/proc/self/fd").iterdir())) <= before
+    finally:
+        gc.enable()
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts open files through /proc")

@@ -57,6 +57,11 @@ class TestRules:
     def test_a_name_of_which_nothing_is_left_is_kept_out(self) -> None:
         assert rules((".*", "")).apply("proj.work") is None
 
+    def test_what_matches_nothing_is_rewritten_but_not_right_behind_a_match(self) -> None:
+        assert rules((".*", "all")).apply("proj.work") == "all"
+        assert rules(("[0-9]*$", "N")).apply("proj.work_12") == "proj.work_N"
+        assert rules(("^", "shop.")).apply("proj.work") == "shop.proj.work"
+
     def test_labels_of_no_name_stay_unknown_and_results_are_clean(self) -> None:
         shown = Labels(rules((r"^x$", "a\x00b"), exclude=("noise",)))
         assert [shown.of(name) for name in (None, "", "x", "noise", "y")] == [
@@ -244,7 +249,7 @@ class TestMatching:
 
         def told(task_names: NameRules) -> Counter[tuple[str, ...]]:
             cluster = Cluster(seed, fates=fates, task_names=task_names, **BOUNDS)
-            check = Checks(cluster.story, BOUNDS)
+            check = Checks(cluster, BOUNDS)
             for number in range(400):
                 cluster.random.choice((cluster.begin, cluster.live, cluster.live))()
                 cluster.deliver()

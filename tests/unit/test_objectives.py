@@ -42,6 +42,16 @@ class TestWhichTable:
         assert named.get("aXb[c]?") is None
         assert named.get("a.b[c]") is None
 
+    @pytest.mark.parametrize(
+        ("name", "fits"), [("a.b.c", True), ("a.b.b.c", True), ("a.bc", True), ("a.c", False), ("a.b.cd", False)]
+    )
+    def test_several_asterisks(self, name: str, fits: bool) -> None:
+        assert (ByName({"a*b*c": 1}).get(name) == 1) is fits
+
+    @pytest.mark.timeout(5)
+    def test_no_name_takes_a_glob_of_many_asterisks_long(self) -> None:
+        assert ByName({f"{'*a' * 12}*b": 1}).get("a" * 200) is None
+
     def test_a_glob_does_not_fit_what_is_no_name(self) -> None:
         story = expecting(
             {"*": TaskObjectives(success_ratio=0.9)}, task_names=NameRules(exclude=(re.compile("app.noise"),))

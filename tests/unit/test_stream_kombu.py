@@ -163,6 +163,17 @@ def test_a_lost_connection_is_told_and_never_opened_again_silently(error: Except
         stream.read(0.25)
 
 
+def test_what_came_before_a_connection_was_lost_is_returned_and_the_loss_told_after_it() -> None:
+    clock = Clock()
+    stream = reading(clock, Transport(clock, ConnectionError("gone")))
+    stream._take(SimpleNamespace(body="{}"))
+    assert stream.read(0.25) == [RawMessage(b"{}", "application/data", "binary")]
+    with pytest.raises(StreamError, match="lost the event stream: gone"):
+        stream.read(0.25)
+    with pytest.raises(StreamError, match="not connected"):
+        stream.read(0.25)
+
+
 @pytest.mark.parametrize(
     ("message", "expected"),
     [

@@ -3,6 +3,7 @@ import json
 from typing import Any
 
 import pytest
+import redis
 
 from celeryscope.clock import Moment
 from celeryscope.errors import InvalidEvent, StreamError
@@ -112,7 +113,10 @@ class FakeServer:
         return bool(self.replies)
 
     def read_response(self, **_: object) -> Any:
-        return self.replies.pop(0)
+        reply = self.replies.pop(0)
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
 
     def send_command(self, *command: str, check_health: bool) -> None:
         assert not check_health
@@ -151,6 +155,35 @@ def test_a_bad_message_never_costs_its_neighbours() -> None:
     received = opened(FakeServer([*replies, published(envelope())])).read(1.0)
     reasons = [item.reason if isinstance(item, InvalidEvent) else "" for item in received]
     assert reasons == ["", "envelope", "too_large", "body_encoding", ""]
+
+
+def test_what_is_told_of_a_bad_message_does_not_hold_what_was_read_with_it() -> None:
+    (invalid,) = opened(FakeServer([published(b"{")])).read(1.0)
+    assert isinstance(invalid, InvalidEvent)
+    assert invalid.__traceback__ is None
+
+
+def test_what_came_before_the_end_of_a_connection_is_returned_and_the_end_told_after_it() -> None:
+    server = FakeServer([published(envelope()), redis.ConnectionError("Connection closed by server.")])
+    stream = opened(server)
+    assert stream.read(1.0) == [RawMessage(EVENT, "application/json", "utf-8")]
+    assert not server.open
+    with pytest.raises(StreamError, match=r"lost the event stream: Connection closed by server\."):
+        stream.read(1.0)
+    with pytest.raises(StreamError, match="not connected"):
+        stream.read(1.0)
+
+
+def test_what_redis_py_calls_closed_is_read_to_its_end() -> None:
+    class Closed(FakeServer):
+        def can_read(self, timeout: float) -> bool:
+            raise redis.ConnectionError("Connection closed by server.")
+
+    end = redis.ConnectionError("Connection closed by server.")
+    stream = opened(Closed([published(envelope()), published(envelope()), end]))
+    assert len(stream.read(1.0)) == 2
+    with pytest.raises(StreamError, match="lost the event stream"):
+        stream.read(1.0)
 
 
 def test_a_read_is_bounded_in_messages_and_bytes() -> None:

@@ -70,6 +70,7 @@ class KombuStream:
         self._queue: Any = None
         self._arrived: list[Received] = []
         self._arrived_bytes = 0
+        self._failure: str | None = None  # of a connection that is lost, to be told by the next read
         self._heartbeat_checked_at = 0.0  # elapsed seconds
 
     def connect(self) -> None:
@@ -77,7 +78,7 @@ class KombuStream:
         self.close()
         with self._lock:
             self._closed = False
-            self._arrived, self._arrived_bytes = [], 0
+            self._arrived, self._arrived_bytes, self._failure = [], 0, None
             try:
                 self._open()
             except errors_of(self._broker) as error:
@@ -96,17 +97,22 @@ class KombuStream:
             if self._closed:
                 return []
             if self._connection is None:
-                raise StreamError("the event stream is not connected")
+                failure, self._failure = self._failure, None
+                raise StreamError(failure or "the event stream is not connected")
             try:
-                return self._read(timeout)
+                self._read(timeout)
             except errors_of(self._broker) as error:
                 self._drop()
-                if self._closed:
-                    return []
-                raise StreamError(f"lost the event stream: {self._describe(error)}") from error
+                # What came before the connection was lost has come all the same.
+                failure = f"lost the event stream: {self._describe(error)}"
+                if not (self._arrived or self._closed):
+                    raise StreamError(failure) from error
+                self._failure = failure
             finally:
                 if self._closed:
                     self._take_leave()
+            arrived, self._arrived, self._arrived_bytes = self._arrived, [], 0
+            return arrived
 
     def close(self) -> None:
         """Give up the subscription. Where another thread waits in `read`, it returns within a step."""
@@ -149,7 +155,7 @@ class KombuStream:
         self._heartbeat_checked_at = self._clock.now().elapsed
         logger.info("reading the event stream from queue %s", queue.name)
 
-    def _read(self, timeout: float) -> list[Received]:
+    def _read(self, timeout: float) -> None:
         deadline = self._clock.now().elapsed + timeout
         while True:
             remaining = max(0.0, deadline - self._clock.now().elapsed)
@@ -159,8 +165,7 @@ class KombuStream:
             now = self._clock.now().elapsed
             self._check_heartbeat(now)
             if self._arrived or self._closed or now >= deadline:
-                arrived, self._arrived, self._arrived_bytes = self._arrived, [], 0
-                return arrived
+                return
 
     def _drain(self, timeout: float) -> bool:
         """Take what comes next; return whether anything came within `timeout` seconds."""

@@ -19,7 +19,7 @@ from kombu.exceptions import KombuError
 from kombu.transport.redis import Channel as KombuChannel
 
 from celeryscope.clock import Clock, SystemClock
-from celeryscope.connections import open_now
+from celeryscope.connections import open_now, take_leave
 from celeryscope.errors import InvalidEvent, StreamError
 from celeryscope.stream import Received
 from celeryscope.stream.envelope import Tag, unwrap
@@ -73,6 +73,7 @@ class RedisStream:
         self._connection: Any = None
         self._replies: Replies
         self._waiting: list[Received] = []
+        self._failure: str | None = None  # of a connection that is lost, to be told by the next read
         self._tags: OrderedDict[str | int, None] | None = None
         self._heard_at = 0.0  # elapsed seconds
         self._pinged_at: float | None = None
@@ -82,14 +83,14 @@ class RedisStream:
         self.close()
         with self._lock:
             self._closed = False
-            self._waiting = []
+            self._waiting, self._failure = [], None
             self._pinged_at = None
             try:
                 broker: Any = self._connection_factory()
                 try:
                     self._open(broker)
                 finally:
-                    broker.release()
+                    take_leave(broker)
             except CONNECT_ERRORS as error:
                 self._disconnect()
                 raise StreamError(self._describe(error)) from error
@@ -108,17 +109,21 @@ class RedisStream:
                 return []
             connection = self._connection
             if connection is None:
-                raise StreamError("the event stream is not connected")
+                failure, self._failure = self._failure, None
+                raise StreamError(failure or "the event stream is not connected")
+            messages, self._waiting = self._waiting, []
             try:
-                return self._read(connection, timeout)
+                self._read(connection, timeout, messages)
             except (redis.RedisError, OSError, StreamError) as error:
                 self._disconnect()
-                if self._closed:
-                    return []
-                raise StreamError(f"lost the event stream: {self._describe(error)}") from error
+                failure = f"lost the event stream: {self._describe(error)}"
+                if not (messages or self._closed):
+                    raise StreamError(failure) from error
+                self._failure = failure
             finally:
                 if self._closed:
                     self._disconnect()
+            return messages
 
     def close(self) -> None:
         """Give up the subscription. Where another thread waits in `read`, it returns at once."""
@@ -162,8 +167,8 @@ class RedisStream:
         # Where kombu publishes to two topics, every message comes twice, under one delivery tag.
         self._tags = OrderedDict() if topics > 1 else None
 
-    def _read(self, connection: Any, timeout: float) -> list[Received]:
-        messages, self._waiting = self._waiting, []
+    def _read(self, connection: Any, timeout: float, messages: list[Received]) -> None:
+        """Append what has arrived to `messages`: what came before a connection was lost has come all the same."""
         size = 0
         now = self._clock.now().elapsed
         deadline = now + timeout
@@ -183,7 +188,7 @@ class RedisStream:
                 self._heard_at, self._pinged_at = now, None
             self._check_alive(connection, now)
             if messages or self._closed or now >= deadline:
-                return messages
+                return
             wait = self._next_wait(now, deadline - now)
 
     def _take(self, replies: Sequence[Any], messages: list[Received]) -> int:
@@ -200,7 +205,8 @@ class RedisStream:
             try:
                 message, tag = unwrap(payload)
             except InvalidEvent as error:
-                messages.append(error)
+                # Not the error itself: its traceback would hold this frame, and with it all that was read.
+                messages.append(InvalidEvent(error.reason))
             else:
                 if self._tags is None or not self._is_repeated(self._tags, tag):
                     messages.append(message)
@@ -256,5 +262,6 @@ def _shut_down(connection: Any) -> None:
     # Not `disconnect`: it would take the parser away under the thread that reads.
     sock = connection._sock  # noqa: SLF001 - redis-py has no public name for it
     if sock is not None:
+        # The socket's own, also under TLS, whose `shutdown` would take the session away under that thread.
         with suppress(OSError):
-            sock.shutdown(socket.SHUT_RDWR)
+            socket.socket.shutdown(sock, socket.SHUT_RDWR)

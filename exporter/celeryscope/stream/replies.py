@@ -40,7 +40,10 @@ class PublicReplies:
 
     def wait(self, timeout: float) -> bool:
         """Return whether something has arrived."""
-        return bool(self._connection.can_read(timeout))
+        try:
+            return bool(self._connection.can_read(timeout))
+        except redis.ConnectionError:
+            return True  # said of a closed connection, even while what came before its end is still to be read
 
     def read(self) -> list[Any]:
         """Return the next complete replies."""
