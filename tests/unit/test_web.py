@@ -26,7 +26,9 @@ from celeryscope.clock import Moment
 from celeryscope.errors import ConfigError
 from celeryscope.http import Answer, Request, line
 from celeryscope.pages import HEALTH_PATHS, Site, gzip_accepted
-from celeryscope.web import MAX_HEAD_BYTES, POLL_INTERVAL, WebServer
+from celeryscope.web import WebServer
+from celeryscope.web.connection import MAX_HEAD_BYTES
+from celeryscope.web.server import POLL_INTERVAL
 from support.waiting import wait_until
 
 EXPOSITION = b"# TYPE up gauge\n" + b"up 1.0\n" * 1000
