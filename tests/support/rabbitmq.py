@@ -4,7 +4,6 @@ import base64
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import threading
 import time
@@ -23,12 +22,11 @@ from kombu import Connection, Consumer, Queue
 from support.processes import Process
 from support.programs import missing
 from support.record import Heard
+from support.server import Server
 from support.servers import free_port
-from support.waiting import NeverAgain, wait_until
+from support.waiting import NeverAgain
 
 BINARIES = Path("/usr/lib/rabbitmq/bin")  # not the wrappers in /usr/sbin, which change the user
-START_TIMEOUT = 60.0  # seconds: it takes six on an idle machine
-STOP_TIMEOUT = 30.0  # seconds: as long
 HTTP_TIMEOUT = 10.0  # seconds
 CTL_TIMEOUT = 30.0  # seconds
 EVERYTHING = ".*"
@@ -45,13 +43,15 @@ disk_free_limit.absolute = 50MB
 """
 
 
-class RabbitMQ:
-    """A running server; it keeps its ports and what is durable over `restart`."""
+class RabbitMQ(Server):
+    """A running server, and its port mapper."""
+
+    START_TIMEOUT = 60.0  # seconds: it takes six on an idle machine
+    STOP_TIMEOUT = 30.0  # seconds: as long
 
     def __init__(self, directory: Path) -> None:
-        self.directory = directory
+        super().__init__(directory)
         self.port, self._management, self._distribution, self._mapper_port = (free_port() for _ in range(4))
-        self._process: Process | None = None
         self._mapper: Process | None = None
 
     @property
@@ -59,54 +59,13 @@ class RabbitMQ:
         """The broker URL of the default virtual host."""
         return self.url_of("")
 
-    @property
-    def log(self) -> str:
-        """What the server said."""
-        return self._running.log
-
     def url_of(self, vhost: str, user: str = "guest", password: str = "guest") -> str:
         """The broker URL of a virtual host, for a user."""
         return f"amqp://{user}:{password}@127.0.0.1:{self.port}/{quote(vhost, safe='')}"
 
-    def start(self) -> None:
-        """Start it, and the port mapper where it does not run yet; wait until the management interface answers."""
-        (self.directory / "home").mkdir(parents=True, exist_ok=True)
-        (self.directory / "plugins").write_text("[rabbitmq_management].")
-        configuration = CONFIGURATION.format(port=self.port, management=self._management)
-        (self.directory / "rabbitmq.conf").write_text(configuration)
-        if self._mapper is None:
-            # One of our own: a port mapper that the server starts would outlive it.
-            mapper = ["epmd", "-address", "127.0.0.1", "-port", str(self._mapper_port)]
-            self._mapper = Process(mapper, self.directory / "epmd.log")
-        process = Process([str(BINARIES / "rabbitmq-server")], self.directory / "rabbitmq.log", self._environment)
-        self._process = process
-        try:
-            wait_until(lambda: self._answers(process), START_TIMEOUT, f"RabbitMQ answers on port {self.port}")
-        except AssertionError as error:
-            error.add_note(process.tail())
-            process.kill()
-            raise
-
-    def stop(self) -> None:
-        """End it in order (SIGTERM)."""
-        self._running.stop(STOP_TIMEOUT)
-
-    def kill(self) -> None:
-        """End it at once (SIGKILL)."""
-        self._running.kill()
-
-    def pause(self) -> None:
-        """Freeze it: connections stay open and nothing answers (SIGSTOP)."""
-        self._running.signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """Let it go on after `pause`."""
-        self._running.signal(signal.SIGCONT)
-
-    def restart(self) -> None:
-        """Stop it where it runs, and start it again on the same ports."""
-        self.stop()
-        self.start()
+    def management_url(self, user: str = "guest", password: str = "guest") -> str:
+        """The URL of the management API, for a user."""
+        return f"http://{user}:{password}@127.0.0.1:{self._management}"
 
     def close(self) -> None:
         """End it and its port mapper; nothing of it is needed any more."""
@@ -142,9 +101,9 @@ class RabbitMQ:
         self.grant("guest", name)
         return name
 
-    def add_user(self, name: str, password: str) -> None:
+    def add_user(self, name: str, password: str, tags: str = "") -> None:
         """Make a user without any permission."""
-        self.manage("PUT", f"users/{quote(name, safe='')}", {"password": password, "tags": ""})
+        self.manage("PUT", f"users/{quote(name, safe='')}", {"password": password, "tags": tags})
 
     def grant(
         self, user: str, vhost: str, configure: str = EVERYTHING, write: str = EVERYTHING, read: str = EVERYTHING
@@ -165,11 +124,16 @@ class RabbitMQ:
         found: list[dict[str, Any]] = json.loads(self.control(*arguments, "--formatter", "json") or "[]")
         return found
 
-    @property
-    def _running(self) -> Process:
-        if self._process is None:
-            raise RuntimeError("the server was never started")
-        return self._process
+    def _launched(self) -> Process:
+        (self.directory / "home").mkdir(parents=True, exist_ok=True)
+        (self.directory / "plugins").write_text("[rabbitmq_management].")
+        configuration = CONFIGURATION.format(port=self.port, management=self._management)
+        (self.directory / "rabbitmq.conf").write_text(configuration)
+        if self._mapper is None:
+            # One of our own: a port mapper that the server starts would outlive it.
+            mapper = ["epmd", "-address", "127.0.0.1", "-port", str(self._mapper_port)]
+            self._mapper = Process(mapper, self.directory / "epmd.log")
+        return Process([str(BINARIES / "rabbitmq-server")], self.directory / "rabbitmq.log", self._environment)
 
     @property
     def _environment(self) -> dict[str, str]:

@@ -1,7 +1,6 @@
 """Real brokers: a Valkey server of its own, on a free port of the loopback interface."""
 
 import contextlib
-import signal
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,9 +10,8 @@ from pathlib import Path
 import redis
 
 from support.processes import Process
-from support.waiting import wait_until
-
-START_TIMEOUT = 10.0  # seconds
+from support.server import Server
+from support.waiting import NeverAgain
 
 
 def free_port() -> int:
@@ -32,30 +30,19 @@ def server_binary() -> Path:
     return next(Path(spec.origin).parent.glob("_binaries/*/valkey-server"))
 
 
-class Valkey:
-    """A running server; it keeps its port over `restart`."""
+class Valkey(Server):
+    """A running server; after `restart` it is empty."""
 
     def __init__(self, directory: Path, password: str | None, port: int | None, extra: Sequence[str]) -> None:
-        self.directory = directory
+        super().__init__(directory)
         self.password = password
         self.port = port or free_port()
         self._extra = list(extra)
-        self._process: Process | None = None
 
     @property
     def url(self) -> str:
         """The broker URL of database 0, with the password where there is one."""
         return self.database_url(0)
-
-    @property
-    def pid(self) -> int:
-        """The process id."""
-        return self._running.pid
-
-    @property
-    def log(self) -> str:
-        """What the server said."""
-        return self._running.log
 
     def database_url(self, number: int) -> str:
         """The URL of another database of this server."""
@@ -67,50 +54,15 @@ class Valkey:
         client: redis.Redis = redis.Redis.from_url(self.database_url(database), socket_timeout=5.0)
         return client
 
-    def start(self) -> None:
-        """Start and wait for the answer to a PING."""
+    def _launched(self) -> Process:
         command = [str(server_binary()), "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
         command += ["--dir", str(self.directory), "--daemonize", "no"]
         command += ["--requirepass", self.password] if self.password else []
-        process = Process([*command, *self._extra], self.directory / "valkey.log")
-        self._process = process
-        try:
-            wait_until(lambda: self._answers(process), START_TIMEOUT, f"Valkey answers on port {self.port}")
-        except AssertionError as error:
-            error.add_note(process.tail())
-            process.kill()
-            raise
-
-    def stop(self) -> None:
-        """End it in order (SIGTERM)."""
-        self._running.stop()
-
-    def kill(self) -> None:
-        """End it at once (SIGKILL)."""
-        self._running.kill()
-
-    def pause(self) -> None:
-        """Freeze it: connections stay open and nothing answers (SIGSTOP)."""
-        self._running.signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """Let it go on after `pause`."""
-        self._running.signal(signal.SIGCONT)
-
-    def restart(self) -> None:
-        """Stop it where it runs, and start it again on the same port, empty."""
-        self.stop()
-        self.start()
-
-    @property
-    def _running(self) -> Process:
-        if self._process is None:
-            raise RuntimeError("the server was never started")
-        return self._process
+        return Process([*command, *self._extra], self.directory / "valkey.log")
 
     def _answers(self, process: Process) -> bool:
         if process.returncode is not None:
-            return False
+            raise NeverAgain(f"Valkey ended with {process.returncode}")
         with contextlib.closing(self.client()) as client:
             return bool(client.ping())
 
