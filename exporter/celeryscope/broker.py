@@ -17,16 +17,29 @@ from celery.app.utils import find_app
 from celery.loaders.base import BaseLoader
 from kombu.connection import Connection
 from kombu.utils.url import parse_url, url_to_parts
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from celeryscope.config import Config
 from celeryscope.diagnosis import URL_FORM, describe, reason_of
 from celeryscope.errors import ConfigError, StreamError
 from celeryscope.redaction import redact, register, register_options, register_url
 
-__all__ = ["broker_address", "celery_app", "connect", "describe", "speaks_redis", "transport_name"]
+__all__ = [
+    "broker_address",
+    "carries_events",
+    "celery_app",
+    "connect",
+    "describe",
+    "speaks_amqp",
+    "speaks_redis",
+    "transport_name",
+    "virtual_host",
+]
 
 REDIS_TRANSPORTS = frozenset({"redis", "rediss", "sentinel"})
 AMQP_TRANSPORTS = frozenset({"amqp", "amqps"})
+SQS_TRANSPORT = "sqs"
 KEEPALIVE_IDLE = 10  # seconds of silence before the first probe
 KEEPALIVE_INTERVAL = 5  # seconds between probes
 KEEPALIVE_PROBES = 3  # unanswered: a dead peer is known after 10 + 3 * 5 = 25 s
@@ -70,7 +83,8 @@ def celery_app(config: Config) -> Celery:
         register_url(text)
     register(str(app.conf.broker_password or ""))
     # In the app's settings, so that they hold for its pool of producers too, which inspection publishes with.
-    app.conf.broker_transport_options = _defaults(transport_name(app), url) | options
+    transport = transport_name(app)
+    app.conf.broker_transport_options = _with_sentinels(transport, _defaults(transport, url) | options)
     app.conf.accept_content = list(config.accept_content)
     if config.event_exchange is not None:
         app.conf.event_exchange = config.event_exchange
@@ -97,6 +111,24 @@ def connect(app: Celery, *, heartbeat: bool = False) -> Connection:
 def speaks_redis(app: Celery) -> bool:
     """Whether the broker is Redis or Valkey."""
     return transport_name(app) in REDIS_TRANSPORTS
+
+
+def speaks_amqp(app: Celery) -> bool:
+    """Whether the broker is RabbitMQ, or another that speaks AMQP 0-9-1."""
+    return transport_name(app) in AMQP_TRANSPORTS
+
+
+def carries_events(app: Celery) -> bool:
+    """Whether events and remote control may come through. What other transports lack shows when they are opened."""
+    return transport_name(app) != SQS_TRANSPORT or bool(app.conf.broker_transport_options.get("supports_fanout"))
+
+
+def virtual_host(app: Celery) -> str:
+    """Return the virtual host of an AMQP broker; the default one for a wrong URL, of which connections tell."""
+    try:
+        return str(connect(app).virtual_host or "/")
+    except StreamError:
+        return "/"
 
 
 def transport_name(app: Celery) -> str:
@@ -165,7 +197,24 @@ def _defaults(transport: str, url: str) -> dict[str, Any]:
             "client_properties": {"connection_name": "celeryscope"},
             **_amqp_tls(url),
         }
+    if transport == SQS_TRANSPORT:
+        # botocore's own: a minute for each, five times.
+        options["client-config"] = {
+            "connect_timeout": CONNECT_TIMEOUT,
+            "read_timeout": SOCKET_TIMEOUT,
+            "retries": {"total_max_attempts": 2},
+        }
     return options
+
+
+def _with_sentinels(transport: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options with `sentinel_kwargs`, in which redis-py is told of the way to the sentinels themselves."""
+    if transport != "sentinel":
+        return dict(options)
+    # By itself redis-py asks a sentinel that is gone four times, with up to ten seconds between, before the next one.
+    ways = {name: value for name, value in options.items() if name.startswith("socket_")}
+    ways["retry"] = Retry(NoBackoff(), 0)
+    return {**options, "sentinel_kwargs": {**ways, **(options.get("sentinel_kwargs") or {})}}
 
 
 def _amqp_tls(url: str) -> dict[str, Any]:

@@ -39,6 +39,21 @@ _DIAGNOSES = tuple(
             "check user and password of the broker URL; @ / : ? # % in them must be percent-encoded",
         ),
         (
+            r"NoCredentialsError|InvalidClientTokenId|SignatureDoesNotMatch|UnrecognizedClientException|ExpiredToken",
+            "SQS refused the credentials{reason}",
+            "check key id and secret key of the broker URL, percent-encoded, or those of this machine's role",
+        ),
+        (
+            r"ClientError: .*AccessDenied",
+            "the broker's user lacks a permission{reason}",
+            "allow sqs:ListQueues, sqs:GetQueueUrl and sqs:GetQueueAttributes",
+        ),
+        (
+            r"EndpointConnectionError|ConnectTimeoutError|ReadTimeoutError",
+            "SQS did not answer{reason}",
+            "check that its endpoint can be reached from here, and the region",
+        ),
+        (
             r"(?i)no permissions? .*(channel|'p?subscribe'|'publish')",
             "the broker's user may not use pub/sub, which carries events{reason}",
             'allow it: ACL SETUSER <user> +@pubsub "&*"',
