@@ -62,7 +62,7 @@ def test_workers_answer_and_a_connection_closed_by_the_broker_is_replaced_silent
     app = Celery("asking", broker=url, set_as_current=False)
     with worker(url, tmp_path) as process:
         mailbox = Mailbox(app, app.connection_for_read)
-        poller = WorkersPoller(mailbox, lambda: [NAME], lambda _: "Linux")
+        poller = WorkersPoller(mailbox, lambda: [NAME], lambda _: "Linux", SystemClock())
         (reading,) = poller.poll()
         assert (reading.worker, reading.pool, reading.concurrency) == (NAME, "threads", 2)
         assert reading.pid == process.pid

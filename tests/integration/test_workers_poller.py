@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 from celery import Celery
 
+from celeryscope.clock import SystemClock
 from celeryscope.errors import PollError, StreamError
 from celeryscope.pollers.mailbox import Mailbox
 from celeryscope.pollers.workers import WorkersPoller
 from celeryscope.readings import WorkerReading
+from support.crowd import crowd
 from support.processes import Process, python, pythonpath
 from support.servers import Valkey, free_port
 from support.waiting import wait_until
@@ -48,7 +50,7 @@ def application(url: str, **options: Any) -> Celery:
 
 def poller(app: Celery, known: Sequence[str], timeout: float = 1.0) -> WorkersPoller:
     mailbox = Mailbox(app, app.connection_for_write, timeout=timeout)
-    return WorkersPoller(mailbox, lambda: known, lambda _: "Linux")
+    return WorkersPoller(mailbox, lambda: known, lambda _: "Linux", SystemClock())
 
 
 def discovered(app: Celery, known: Sequence[str], timeout: float = 1.0) -> WorkersPoller:
@@ -159,11 +161,28 @@ def test_a_worker_that_does_not_answer_costs_one_timeout_once(valkey_server: Val
     asking.close()
 
 
-def test_polls_leave_no_key_and_no_connection(valkey_server: Valkey, prefork: dict[str, Process]) -> None:
+def test_a_thousand_workers_answer_in_one_poll(valkey_server: Valkey) -> None:
+    names = [f"celery@worker{number}" for number in range(1_000)]
+    app = application(valkey_server.url)
+    mailbox = Mailbox(app, app.connection_for_write, timeout=2.0)
+    # One thread answers for all of them, as slowly as this machine is busy.
+    asking = WorkersPoller(mailbox, lambda: names, lambda _: "Linux", SystemClock(), longest=40.0)
+    with crowd(valkey_server.url, names, mute=frozenset(names[500:501])):
+        everybody = asking.poll()
+        known = asking.poll()
+    asking.close()
+    app.close()
+    assert {reading.worker for reading in everybody} == set(names) - {names[500]}
+    assert {reading.worker for reading in known} == set(names) - {names[500]}
+    assert all(reading.holds_listed for reading in known)
+
+
+@pytest.mark.parametrize("polls", [50, pytest.param(1_000, marks=pytest.mark.full)])
+def test_polls_leave_no_key_and_no_connection(valkey_server: Valkey, prefork: dict[str, Process], polls: int) -> None:
     asking = discovered(application(valkey_server.url), list(prefork))
     with valkey_server.client() as client:
         keys, connections = set(client.keys()), len(client.client_list())
-        for _ in range(50):
+        for _ in range(polls):
             assert len(asking.poll()) == 1
         assert set(client.keys()) == keys
         assert len(client.client_list()) <= connections + 1
@@ -201,7 +220,7 @@ def test_an_impossible_url_is_an_error(valkey_server: Valkey) -> None:
         raise StreamError("the broker URL cannot be read")
 
     app = application(valkey_server.url)
-    asking = WorkersPoller(Mailbox(app, impossible), list, lambda _: None)
+    asking = WorkersPoller(Mailbox(app, impossible), list, lambda _: None, SystemClock())
     with pytest.raises(PollError, match="cannot be read"):
         asking.poll()
 

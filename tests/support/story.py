@@ -8,7 +8,7 @@ from celeryscope.clock import Moment
 from celeryscope.events import EventDecoder
 from celeryscope.metrics.catalog import ALL, BY_NAME
 from celeryscope.metrics.store import Store
-from celeryscope.readings import WorkerReading
+from celeryscope.readings import BrokerReading, QueueReading, WorkerReading
 from celeryscope.tracker import Tracker, TrackerSettings
 
 EPOCH = 1_700_000_000.0  # Unix seconds at which every story begins
@@ -21,7 +21,8 @@ class Story:
 
     def __init__(self, series_limit: int = 50_000, **settings: Any) -> None:
         self.store = Store(ALL, series_limit)
-        self.tracker = Tracker(self.store, TrackerSettings(**settings))
+        # Nothing waits for inspection where a story tells of none.
+        self.tracker = Tracker(self.store, TrackerSettings(**{"backfill_patience": 0.0} | settings))
         self.seconds = 0.0  # since the story began
         self._decoder = EventDecoder()
         self._canaries = 0
@@ -124,6 +125,10 @@ class Story:
         """A worker answers an inspection."""
         self.tracker.apply([WorkerReading(worker=worker, **facts)], self.now)
 
+    def poll(self, *queues: QueueReading, **facts: Any) -> None:
+        """A poll of the broker succeeds."""
+        self.tracker.apply_broker(BrokerReading(queues, **facts), self.now)
+
     def series(self, name: str) -> dict[tuple[str, ...], Any]:
         """Return a metric's series: values, or (count, sum) of histograms, by label values."""
         with self.store.lock:
@@ -141,3 +146,13 @@ class Story:
     def moved(self, name: str) -> dict[tuple[str, ...], Any]:
         """Return the series of a metric that are not 0."""
         return {labels: value for labels, value in self.series(name).items() if value}
+
+
+class StoryClock:
+    """The present of a story."""
+
+    def __init__(self, story: Story) -> None:
+        self._story = story
+
+    def now(self) -> Moment:
+        return self._story.now

@@ -3,13 +3,13 @@
 from types import SimpleNamespace
 from typing import Any
 
-from celeryscope.pollers.mailbox import Collector
+from celeryscope.pollers.mailbox import GROUP, Collector, in_groups
 
 COMMANDS = ("stats", "active_queues")
 
 
 def message(ticket: Any) -> Any:
-    return SimpleNamespace(headers={"ticket": ticket})
+    return SimpleNamespace(headers={"ticket": ticket}, body="{}")
 
 
 def test_replies_are_complete_when_everybody_answered_everything() -> None:
@@ -21,6 +21,7 @@ def test_replies_are_complete_when_everybody_answered_everything() -> None:
             collector.take({worker: f"{command} of {worker}"}, message(ticket))
     assert collector.complete
     assert collector.replies["b@h"]["stats"] == "stats of b@h"
+    assert collector.sizes == {"a@h": 4, "b@h": 4}
 
 
 def test_replies_of_everybody_are_never_complete() -> None:
@@ -44,3 +45,12 @@ def test_replies_that_nobody_asked_for_are_dropped() -> None:
         collector.take(body, message(ticket))
     assert collector.replies == {}
     assert not collector.complete
+
+
+def test_many_workers_are_named_in_groups() -> None:
+    names = [str(number) for number in range(2 * GROUP + 1)]
+    groups = list(in_groups(names))
+    assert [len(group or ()) for group in groups] == [GROUP, GROUP, 1]
+    assert [name for group in groups for name in group or ()] == names
+    assert list(in_groups(None)) == [None]
+    assert list(in_groups([])) == []

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from celeryscope.metrics.store import HistogramSample
+from celeryscope.readings import HeldTask, Stage
 from celeryscope.tracker.attempts import State
-from support.story import PRODUCER, Story
+from support.story import EPOCH, PRODUCER, Story
 
 WORKERS = ("celery@one", "celery@two", "celery@three")
 TASKS = ("app.work", "app.other", "app.silent")
@@ -48,11 +49,27 @@ class Cluster:
                 silent_tasks=self.chance.choice((None, frozenset(), frozenset({"app.silent"}))),
                 pool=self.chance.choice(("prefork", "solo")),
                 accepted={"app.work": self.chance.randint(0, 100)},
+                rate_limits=self.chance.choice((None, {}, {"app.work": 1.0})),
+                **self.holdings(),
             )
         elif act < 0.42:
             self.story.tracker.hearing.lost(self.story.now.elapsed)
         elif act < 0.45:
             self.story.listen()
+
+    def holdings(self) -> dict[str, Any]:
+        """Return what a worker might say that it holds."""
+        chance = self.chance
+        if chance.random() < 0.5:
+            return {}
+        held = []
+        for number in chance.sample(range(31), chance.randint(0, 4)):
+            stage, at = chance.choice(tuple(Stage)), EPOCH + self.story.seconds + chance.choice((-30, 0, 30))
+            task = chance.choice(TASKS)
+            held.append(HeldTask(f"uuid-{number}", task, task, chance.choice((None, "fast")), stage, at))
+        running = frozenset(task.uuid for task in held if task.stage is Stage.ACTIVE)
+        asked_at = self.story.now.elapsed - chance.choice((0, 1, 10))
+        return {"held": tuple(held), "running": running, "asked_at": asked_at, "holds_listed": chance.random() < 0.7}
 
     def event(self) -> dict[str, Any]:
         """Return one event at random."""
@@ -128,6 +145,7 @@ def samples_of(histogram: HistogramSample) -> int:
 @pytest.mark.parametrize("seed", range(12))
 def test_whatever_arrives_the_numbers_hold_together(seed: int) -> None:
     bounds: dict[str, Any] = {"max_tracked_tasks": 20, "max_sent_tasks": 10} if seed % 3 == 0 else {}
+    bounds["backfill_patience"] = 5.0 if seed % 2 else 0.0
     story = Story(orphan_timeout=300, worker_retention=600, task_ttl=2_000, **bounds)
     story.listen()
     cluster = Cluster(story, random.Random(seed))
@@ -141,7 +159,7 @@ def test_whatever_arrives_the_numbers_hold_together(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_nothing_is_remembered_for_ever(seed: int) -> None:
-    story = Story(orphan_timeout=60, worker_retention=60, task_ttl=120)
+    story = Story(orphan_timeout=60, worker_retention=60, task_ttl=120, backfill_patience=5.0)
     cluster = Cluster(story, random.Random(1_000 + seed))
     for _ in range(STEPS):
         cluster.step()

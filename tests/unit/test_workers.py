@@ -1,7 +1,10 @@
 """What the tracker makes of workers: up, left or lost, restarts, orphans, events that are off or lost."""
 
+from typing import Any
+
 import pytest
 
+from celeryscope.readings import RunningReading
 from celeryscope.tracker import workers
 from support.story import EPOCH, Story
 
@@ -306,8 +309,144 @@ class TestTasksWithoutAnEnd:
         story.heartbeat(active=0)
         assert story.value("celery_tasks_in_flight", *ONE, "started") == 1
 
+    def test_an_answer_closes_what_it_leaves_out_and_nothing_else(self, story: Story) -> None:
+        for uuid in ("ends", "runs", "has no end"):
+            story.sent(uuid)
+            story.received(uuid)
+            story.started(uuid)
+        story.wait(1)
+        story.started("late", at=story.seconds)
+        story.tracker.apply_running([RunningReading(W, story.now.elapsed, frozenset({"runs"}))], story.now)
+        story.succeeded("ends")
+        story.wait(6)
+        assert story.moved("celery_tasks_in_flight") == {(*ONE, "started"): 1, ("unknown", "unknown", "started"): 1}
+        assert story.value("celery_exporter_tracked_tasks_evicted_total", "no_end") == 1
+
+    def test_a_worker_that_runs_fewer_than_we_know_is_asked_now_and_then(self, story: Story) -> None:
+        for uuid in ("a", "b", "c"):
+            story.started(uuid)
+        story.heartbeat(active=3)
+        story.wait(2)
+        story.heartbeat(active=2)
+        assert story.tracker.workers_to_look_at(story.now) == []
+        story.wait(2)
+        story.heartbeat(active=2)
+        assert story.tracker.workers_to_look_at(story.now) == [W]
+        assert story.tracker.workers_to_look_at(story.now) == []
+        story.wait(5)
+        assert story.tracker.workers_to_look_at(story.now) == [W]
+        story.heartbeat(active=3)
+        story.wait(5)
+        assert story.tracker.workers_to_look_at(story.now) == []
+
+    def test_what_was_started_after_a_heartbeat_is_not_missed_in_it(self, story: Story) -> None:
+        story.started("a")
+        for _ in range(5):
+            story.wait(2)
+            story.heartbeat(active=1, at=story.seconds)
+            story.started(f"at {story.seconds}", at=story.seconds + 0.5)
+            story.succeeded(f"at {story.seconds}")
+            assert story.tracker.workers_to_look_at(story.now) == []
+
+
+class TestAnswers:
+    GAUGES = (
+        "celery_worker_concurrency",
+        "celery_worker_processes",
+        "celery_worker_prefetch_limit",
+        "celery_worker_main_process_resident_memory_max_bytes",
+        "celery_worker_tasks_reserved",
+        "celery_worker_tasks_scheduled",
+    )
+
+    def answer(self, story: Story, **facts: Any) -> None:
+        told: dict[str, Any] = {
+            "concurrency": 4,
+            "processes": 4,
+            "prefetch": 20,
+            "memory_max_bytes": 1024,
+            "reserved": 3,
+            "scheduled": 4,
+        }
+        story.inspect(**told | {"running": frozenset(), "asked_at": story.now.elapsed} | facts)
+
+    def shown(self, story: Story) -> set[str]:
+        return {name for name in self.GAUGES if story.value(name, W) is not None}
+
+    def test_what_is_not_told_any_more_disappears(self, story: Story) -> None:
+        beat(story, 2)
+        self.answer(story, cpu_user=1.0)
+        assert story.value("celery_worker_tasks_reserved", W) == 3
+        assert story.value("celery_worker_tasks_scheduled", W) == 4
+        beat(story, 118)
+        assert self.shown(story) == set(self.GAUGES)
+        beat(story, 4)
+        assert self.shown(story) == set()
+        assert story.value("celery_worker_main_process_cpu_seconds_total", W, "user") is None
+        assert story.value("celery_worker_up", W) == 1
+        self.answer(story)
+        assert self.shown(story) == set(self.GAUGES)
+
+    def test_a_busy_solo_worker_is_spared(self, story: Story) -> None:
+        story.heartbeat()
+        self.answer(story, pool="solo")
+        silence(story, 600)
+        assert self.shown(story) == set(self.GAUGES)
+        story.heartbeat()
+        assert self.shown(story) == set(self.GAUGES)
+
+    def test_it_disappears_sooner_where_that_is_wanted(self) -> None:
+        story = Story(poll_stale_after=10)
+        self.answer(story)
+        story.wait(11)
+        assert self.shown(story) == set()
+
+    def test_scheduled_tasks_that_are_not_listed_are_what_raises_the_prefetch(self, story: Story) -> None:
+        self.answer(story, prefetch=20_016, reserved=None, scheduled=None)
+        assert story.value("celery_worker_tasks_scheduled", W) == 20_000
+        assert story.value("celery_worker_tasks_reserved", W) is None
+
+    def test_the_usual_prefetch_is_learned_from_what_was_listed(self, story: Story) -> None:
+        self.answer(story, prefetch=44, scheduled=4)
+        self.answer(story, prefetch=5_040, reserved=None, scheduled=None)
+        assert story.value("celery_worker_tasks_scheduled", W) == 5_000
+
+    def test_without_a_limit_of_the_prefetch_neither_is_known(self, story: Story) -> None:
+        self.answer(story, prefetch=0, reserved=None, scheduled=None)
+        assert story.value("celery_worker_tasks_scheduled", W) is None
+
+    def test_processes_that_took_the_place_of_others_are_counted(self, story: Story) -> None:
+        counted = []
+        for pids in ((1, 2), (1, 2), (1, 3), (4, 5), (4, 5, 6), (4,), (4, 7)):
+            self.answer(story, pids=frozenset(pids))
+            counted.append(story.value("celery_worker_child_replacements_total", W))
+        assert counted == [0, 0, 1, 3, 3, 3, 3]
+
+    def test_those_of_another_life_are_not(self, story: Story) -> None:
+        self.answer(story, pids=frozenset({1, 2}))
+        story.heartbeat(pid=1)
+        story.heartbeat(pid=9)
+        self.answer(story, pids=frozenset({3, 4}))
+        assert story.value("celery_worker_child_replacements_total", W) == 0
+
 
 class TestWorkersWithoutHeartbeats:
+    def test_they_are_asked_for_as_long_as_they_answer(self, story: Story) -> None:
+        story.inspect(running=frozenset({"a"}), asked_at=story.now.elapsed)
+        assert story.value("celery_worker_up", W) is None
+        assert story.value("celery_worker_tasks_active", W) == 1
+        for _ in range(4):
+            assert story.tracker.askable_workers(story.now) == [W]
+            story.wait(60)
+            story.inspect()
+        story.wait(130)
+        assert story.tracker.askable_workers(story.now) == []
+        assert story.value("celery_worker_tasks_active", W) is None
+
+    def test_names_that_only_events_tell_are_not_asked(self, story: Story) -> None:
+        story.started("a", hostname="made@up")
+        assert story.tracker.askable_workers(story.now) == []
+
     def test_what_inspection_told_of_them_stays_for_the_retention(self) -> None:
         story = Story(worker_retention=600)  # the monotonic clock began longer ago
         story.inspect(concurrency=4)

@@ -2,12 +2,14 @@
 
 A request goes to the mailbox (pidbox) exchange that all workers listen to, and names those that shall answer;
 replies come back through a queue of ours. All requests of one question are sent before the first reply is awaited,
-so that a worker that does not answer costs one timeout for all of them.
+so that workers that do not answer cost one timeout for all of them.
+
+Every worker reads every request, to see whether it is named: many are named in groups, so that no request is huge.
 """
 
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -18,7 +20,9 @@ from kombu.messaging import Consumer, Producer
 from celeryscope.connections import drop, errors_of, open_now, take_leave
 from celeryscope.errors import PollError, StreamError
 
-REPLY_TIMEOUT = 1.0  # seconds
+REPLY_TIMEOUT = 1.0  # seconds in which nothing comes, after which nothing more is expected
+LONGEST_QUESTION = 5.0  # seconds until a question is over, whatever still comes
+GROUP = 100  # workers that one request names
 MAX_NAME_LENGTH = 512  # characters of a node name
 # What is loaded from a reply, whatever the application accepts: pickle never is.
 ACCEPT = ("json", "msgpack")
@@ -48,14 +52,22 @@ class Mailbox:
         self._timeout = timeout
         self._describe = describe
         self._connection: Any = None
+        #: Bytes of what came of the last question, by worker.
+        self.sizes: dict[str, int] = {}
         self._mailbox: Any = None  # bound to the connection; a new one would have a new reply queue
 
-    def ask(self, commands: Commands, destination: Sequence[str] | None) -> Replies:
-        """Send commands to the workers in `destination`, None being all; return what came within the timeout."""
+    def ask(
+        self, commands: Commands, destination: Sequence[str] | None, *, at_most: float = LONGEST_QUESTION
+    ) -> Replies:
+        """Send commands to the workers in `destination`, None being all; return what they answered.
+
+        It ends when all that were named have answered, when nothing has come for the timeout, and at the latest after
+        `at_most` seconds.
+        """
         # Between two questions a broker or a proxy may have closed the connection for being idle: no failure.
         if self._connection is not None:
             try:
-                return self._ask(self._connection, commands, destination)
+                return self._ask(self._connection, commands, destination, at_most)
             except errors_of(self._connection):
                 self._drop()
         try:
@@ -63,7 +75,7 @@ class Mailbox:
             self._connection = connection
             open_now(connection)
             self._mailbox = self._app.control.mailbox(connection)
-            return self._ask(connection, commands, destination)
+            return self._ask(connection, commands, destination, at_most)
         except self._errors() as error:
             self._drop()
             raise PollError(self._describe(error)) from error
@@ -86,8 +98,8 @@ class Mailbox:
             with suppress(*errors_of(connection)):
                 drop(connection)
 
-    def _ask(self, connection: Any, commands: Commands, destination: Sequence[str] | None) -> Replies:
-        """Send every command; collect the replies until all have come, or until the timeout."""
+    def _ask(self, connection: Any, commands: Commands, destination: Sequence[str] | None, at_most: float) -> Replies:
+        """Send every command; collect the replies until all have come, or hardly will."""
         mailbox = self._mailbox
         channel: Any = connection.default_channel
         queue = mailbox.get_reply_queue()
@@ -95,31 +107,45 @@ class Mailbox:
         consumer: Any = _consumer(
             channel, [queue], no_ack=True, accept=ACCEPT, callbacks=[collector.take], on_decode_error=_ignore
         )
-        deadline = time.monotonic() + self._timeout
+        reply_to = {"exchange": mailbox.reply_exchange.name, "routing_key": queue.routing_key}
+        end = time.monotonic() + at_most
         try:
             with consumer:
                 for ticket, command in collector.tickets.items():
-                    request = {
-                        "method": command,
-                        "arguments": commands[command],
-                        "destination": destination,
-                        "pattern": None,
-                        "matcher": None,
-                        "ticket": ticket,
-                        "reply_to": {"exchange": mailbox.reply_exchange.name, "routing_key": queue.routing_key},
-                    }
-                    _publish(channel, mailbox, request)
-                while not collector.complete and (remaining := deadline - time.monotonic()) > 0:
+                    for group in in_groups(destination):
+                        request = {
+                            "method": command,
+                            "arguments": commands[command],
+                            "destination": group,
+                            "pattern": None,
+                            "matcher": None,
+                            "ticket": ticket,
+                            "reply_to": reply_to,
+                        }
+                        _publish(channel, mailbox, request)
+                patience = time.monotonic() + self._timeout
+                while not collector.complete and (remaining := min(end, patience) - time.monotonic()) > 0:
                     try:
                         connection.drain_events(timeout=remaining)
                     except TimeoutError as error:
                         if error.errno is not None:
                             raise  # the system's, of a dead connection; kombu's own has no number
                         break
+                    patience = time.monotonic() + self._timeout
         finally:
             # As kombu's own mailbox does: a transport that keeps abandoned queues deletes it here.
             channel.after_reply_message_received(queue.name)
+        self.sizes = collector.sizes
         return collector.replies
+
+
+def in_groups(destination: Sequence[str] | None) -> Iterator[Sequence[str] | None]:
+    """Return the destinations of the requests that reach everybody in `destination`; None is one request to all."""
+    if destination is None:
+        yield None
+        return
+    for start in range(0, len(destination), GROUP):
+        yield destination[start : start + GROUP]
 
 
 class Collector:
@@ -129,6 +155,7 @@ class Collector:
         """`destination` names the workers that were asked; None is everybody, and then never complete."""
         self.tickets = {uuid.uuid4().hex: command for command in commands}
         self.replies: Replies = {}
+        self.sizes: dict[str, int] = {}  # bytes, by worker
         self._missing = {(worker, ticket) for worker in destination or () for ticket in self.tickets}
         self._asked = None if destination is None else frozenset(destination)
 
@@ -148,6 +175,7 @@ class Collector:
                 continue
             if self._asked is None or worker in self._asked:
                 self.replies.setdefault(worker, {})[self.tickets[ticket]] = answer
+                self.sizes[worker] = self.sizes.get(worker, 0) + len(message.body)
                 self._missing.discard((worker, ticket))
 
 

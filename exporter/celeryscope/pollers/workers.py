@@ -1,128 +1,118 @@
-"""Workers, by Celery's inspection: `stats`, `active_queues` and `registered`, asked together."""
+"""Workers, by Celery's inspection: first what is cheap to tell, then what each holds, where that is cheap too."""
 
 from collections.abc import Callable, Mapping, Sequence
-from math import isfinite
 from typing import Any
 
-from celeryscope.pollers.mailbox import Commands, Mailbox
-from celeryscope.readings import WorkerReading
+from celeryscope.clock import Clock
+from celeryscope.pollers.mailbox import LONGEST_QUESTION, Commands, Mailbox, Replies
+from celeryscope.pollers.worker_replies import parse_running, parse_worker
+from celeryscope.readings import RunningReading, WorkerReading
 
-COMMANDS: Commands = {
+FACTS: Commands = {
     "stats": {},
     "active_queues": {},
-    "registered": {"taskinfoitems": ["send_events"]},
+    "registered": {"taskinfoitems": ["rate_limit", "send_events"]},
 }
-SILENT = " [send_events=False]"  # how `registered` marks a task whose events are off
+# `safe` leaves the arguments of tasks out.
+RUNNING: Commands = {"active": {"safe": True}}
+# In the order of a task's life: one that goes on between two answers is told twice, rather than never.
+LISTS: Commands = {"scheduled": {}, "reserved": {}, **RUNNING}
 
-# Unit of ru_maxrss, by the system that a worker says it runs on; Darwin counts bytes, all others kilobytes.
-MAXRSS_UNIT = {"Darwin": 1}
-OTHER_MAXRSS_UNIT = 1024
-
-POOLS = {"thread": "threads"}  # module of celery.concurrency -> the name that `--pool` has for it
+DISCOVERY_INTERVAL = 300.0  # seconds between two questions to everybody
+PREFETCH_MULTIPLIER = 4  # Celery's own default of `worker_prefetch_multiplier`
+MOST_LISTED = 1_000  # tasks that a worker may hold beyond its usual prefetch to be asked for all of them
+HEAVY = 1024 * 1024  # bytes of lists: tasks are few and their arguments large, which `reserved` and `scheduled` repeat
+REST = 600.0  # seconds that a worker with such lists is not asked for them
 
 
 class WorkersPoller:
-    """Asks the workers that are known; the first poll asks everybody."""
+    """Asks the workers that are known; now and then it asks everybody, to find those that do not beat."""
 
     def __init__(
-        self, mailbox: Mailbox, known: Callable[[], Sequence[str]], system: Callable[[str], str | None]
+        self,
+        mailbox: Mailbox,
+        known: Callable[[], Sequence[str]],
+        system: Callable[[str], str | None],
+        clock: Clock,
+        *,
+        longest: float = LONGEST_QUESTION,
     ) -> None:
-        """`known` returns the node names to ask, `system` what the heartbeats of one of them say in `sw_sys`."""
+        """`known` returns the node names to ask, `system` what the heartbeats of one of them say in `sw_sys`.
+
+        `longest` is how many seconds a poll may take, however many answer.
+        """
         self._mailbox = mailbox
         self._known = known
         self._system = system
-        self._discovered = False
+        self._clock = clock
+        self._longest = longest
+        self._discovered_at: float | None = None
+        self._resting: dict[str, float] = {}  # elapsed seconds until when a worker is not asked for lists
 
-    def poll(self) -> list[WorkerReading]:
-        """Return a reading of every worker that answered; raise PollError where the broker fails."""
-        destination = None if not self._discovered else list(self._known())
-        if destination is not None and not destination:
-            return []
-        replies = self._mailbox.ask(COMMANDS, destination)
-        self._discovered = True
-        readings = [parse_worker(name, answers, self._system(name)) for name, answers in replies.items()]
+    def poll(self, *, discover: bool = False, only: Sequence[str] = ()) -> list[WorkerReading]:
+        """Return a reading of every worker that answered; raise PollError where the broker fails.
+
+        The first poll asks everybody, and so does one every few minutes and where `discover` says so. Where some are
+        named, `only` they are asked.
+        """
+        asked_at = self._clock.now().elapsed
+        if self._discovered_at is None or asked_at - self._discovered_at >= DISCOVERY_INTERVAL:
+            discover = True
+        if only:
+            facts = self._mailbox.ask(FACTS, only, at_most=self._longest)
+        elif discover:
+            facts = self._mailbox.ask({**FACTS, **RUNNING}, None, at_most=self._longest)
+            self._discovered_at = asked_at
+        else:
+            known = list(self._known())
+            facts = self._mailbox.ask(FACTS, known, at_most=self._longest) if known else {}
+        # Who is mute has cost one timeout by now, and is not asked again.
+        asked_again_at = self._clock.now().elapsed
+        lists = self._ask_for_lists(facts, asked_at + self._longest - asked_again_at)
+        readings = []
+        for name, answers in facts.items():
+            # What ran at first may have ended since, when its end was told to one who listened.
+            earlier = answers.pop("active", None)
+            told = answers | lists.get(name, {})
+            readings.append(parse_worker(name, told, self._system(name), asked_again_at, earlier))
         return [reading for reading in readings if reading is not None]
+
+    def running(self, workers: Sequence[str]) -> list[RunningReading]:
+        """Return what these workers run; raise PollError where the broker fails."""
+        asked_at = self._clock.now().elapsed
+        replies = self._mailbox.ask(RUNNING, workers)
+        tasks = {name: parse_running(answers.get("active")) for name, answers in replies.items()}
+        return [RunningReading(name, asked_at, uuids) for name, uuids in tasks.items() if uuids is not None]
 
     def close(self) -> None:
         """Close the connection, where there is one."""
         self._mailbox.close()
 
+    def _ask_for_lists(self, facts: Replies, at_most: float) -> Replies:
+        now = self._clock.now().elapsed
+        self._resting = {name: until for name, until in self._resting.items() if until > now}
+        cheap = {name for name, answers in facts.items() if is_cheap_to_list(answers.get("stats"))}
+        cheap -= self._resting.keys()
+        end = now + at_most
+        lists: Replies = {}
+        for commands, workers in ((LISTS, cheap), (RUNNING, facts.keys() - cheap)):
+            remaining = end - self._clock.now().elapsed
+            if workers and remaining > 0:
+                lists |= self._mailbox.ask(commands, sorted(workers), at_most=remaining)
+                if commands is LISTS:
+                    heavy = (name for name, size in self._mailbox.sizes.items() if size > HEAVY)
+                    self._resting.update(dict.fromkeys(heavy, now + REST))
+        return lists
 
-def parse_worker(worker: str, answers: Mapping[str, Any], system: str | None) -> WorkerReading | None:
-    """Return what a worker's answers say, by command; None without usable statistics.
 
-    A value of an unexpected type is taken as not told. `system` is the worker's `sw_sys`, where it is known.
+def is_cheap_to_list(stats: Any) -> bool:
+    """Whether a worker holds so few tasks that it can be asked for all of them.
+
+    Its prefetch count bounds them, and is raised by one for every task whose ETA is ahead; 0 is no bound.
     """
-    stats = answers.get("stats")
-    if not isinstance(stats, dict) or not isinstance(stats.get("pool"), dict):
-        return None
-    pool, usage = stats["pool"], stats.get("rusage")
-    if not isinstance(usage, dict):
-        usage = {}  # "N/A" on Windows
-    processes = pool.get("processes")
-    total = stats.get("total")
-    return WorkerReading(
-        worker=worker,
-        pool=parse_pool(pool.get("implementation")),
-        concurrency=_count(pool.get("max-concurrency")),
-        processes=len(processes) if isinstance(processes, list) else None,
-        prefetch=_count(stats.get("prefetch_count")),
-        uptime=_number(stats.get("uptime")),
-        pid=_count(stats.get("pid")),
-        cpu_user=_number(usage.get("utime")),
-        cpu_system=_number(usage.get("stime")),
-        memory_max_bytes=_memory(usage.get("maxrss"), system),
-        accepted=_counts(total) if isinstance(total, dict) else {},
-        queues=parse_queues(answers.get("active_queues")),
-        silent_tasks=parse_silent_tasks(answers.get("registered")),
-    )
-
-
-def parse_pool(implementation: Any) -> str | None:
-    """Return a pool's name from "celery.concurrency.prefork:TaskPool"; all of it for one not Celery's."""
-    if not isinstance(implementation, str) or not implementation:
-        return None
-    module, _, name = implementation.partition(":")
-    package, _, pool = module.rpartition(".")
-    if package != "celery.concurrency" or name != "TaskPool":
-        return implementation
-    return POOLS.get(pool, pool)
-
-
-def parse_queues(answer: Any) -> tuple[str, ...] | None:
-    """Return the names in an answer to `active_queues`, sorted; None where it is none."""
-    if not isinstance(answer, list):
-        return None
-    names = [queue.get("name") if isinstance(queue, dict) else None for queue in answer]
-    if not all(isinstance(name, str) and name for name in names):
-        return None
-    return tuple(sorted({str(name) for name in names}))
-
-
-def parse_silent_tasks(answer: Any) -> frozenset[str] | None:
-    """Return the tasks that an answer to `registered` marks as silent; None where it is none."""
-    if not isinstance(answer, list) or not all(isinstance(line, str) for line in answer):
-        return None
-    return frozenset(line.removesuffix(SILENT) for line in answer if line.endswith(SILENT))
-
-
-def _memory(maxrss: Any, system: str | None) -> int | None:
-    amount = _count(maxrss)
-    if amount is None or system is None:
-        return None
-    return amount * MAXRSS_UNIT.get(system, OTHER_MAXRSS_UNIT)
-
-
-def _counts(total: Mapping[Any, Any]) -> dict[str, int]:
-    counts = {name: _count(value) for name, value in total.items() if isinstance(name, str) and name}
-    return {name: count for name, count in counts.items() if count is not None}
-
-
-def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53 else None
-
-
-def _number(value: Any) -> float | None:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return None
-    return float(value) if 0 <= value < 2**53 and isfinite(value) else None
+    if not isinstance(stats, Mapping) or not isinstance(stats.get("pool"), Mapping):
+        return False
+    prefetch, concurrency = stats.get("prefetch_count"), stats["pool"].get("max-concurrency")
+    if not isinstance(prefetch, int) or not isinstance(concurrency, int):
+        return False
+    return 0 < prefetch <= concurrency * PREFETCH_MULTIPLIER + MOST_LISTED

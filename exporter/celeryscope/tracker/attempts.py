@@ -14,7 +14,12 @@ import msgspec
 
 from celeryscope.tracker import pairs
 from celeryscope.tracker.pairs import Pair
-from celeryscope.tracker.workers import Worker
+from celeryscope.tracker.worker import Worker
+
+# What `Attempt.found` is made of.
+UNHEARD = 1  # no event has told of the attempt: its `retries` are a guess
+START_UNHEARD = 2  # inspection showed that it runs: `starts` counts that, and no event has told of it
+FOUND_START_SLACK = 2.0  # seconds between when a worker says a task was started, in its event and when asked
 
 
 class State(IntEnum):
@@ -88,6 +93,7 @@ class Attempt(msgspec.Struct, eq=False):
     ends: int = 0
     unended: int = 0  # runs that were closed without an end, which may still come
     retried: bool = False  # its end was a retry: another attempt follows
+    found: int = 0  # what inspection told and events have not: UNHEARD, START_UNHEARD, both or neither
     previous: Attempt | None = None  # the one before under this uuid, while it has not ended
 
     @property
@@ -116,6 +122,30 @@ class Attempt(msgspec.Struct, eq=False):
         self.started_at = timestamp
         self.received_again = False
         worker.running[self] = timestamp
+
+    def find_started(self, worker: Worker, timestamp: float) -> None:
+        """Inspection showed that it runs on a worker."""
+        self.starts += 1
+        self.found |= START_UNHEARD
+        self.start_on(worker, timestamp)
+
+    def takes_late_start(self, worker: Worker, timestamp: float) -> bool:
+        """Whether a started event tells of the start that inspection showed before."""
+        found, self.found = self.found, 0
+        if found & UNHEARD:
+            self.due_there = 0.0  # a bound, where no event told when it came
+        near = abs(timestamp - self.started_at) <= FOUND_START_SLACK
+        return found & START_UNHEARD > 0 and worker is self.worker and near
+
+    def takes_late_receipt(self, name: str, hostname: str, timestamp: float) -> bool:
+        """Whether a received event tells of what inspection found before: no retry of it."""
+        return (
+            self.found & UNHEARD > 0
+            and self.name == name
+            and self.worker is not None
+            and self.worker.name == hostname
+            and (self.state is not STARTED or timestamp <= self.started_at)
+        )
 
     def was_given_back_by(self, worker: Worker) -> bool:
         """Whether that worker ran it last, all its runs have ended, and it waits to be delivered again."""

@@ -1,7 +1,10 @@
-"""Events that may have overtaken the task-sent event of their task, held until it comes or hardly will."""
+"""Events of tasks of which something else will tell more, held until it has or hardly will.
+
+A received event may have overtaken the task-sent event; any other may be of a task that a worker took before we
+listened, which inspection is about to name.
+"""
 
 from collections.abc import Callable
-from itertools import takewhile
 from typing import NamedTuple
 
 from celeryscope.clock import Moment
@@ -26,7 +29,7 @@ WorkerTaskEvent = (
 
 
 class Hold(NamedTuple):
-    """Events of one uuid that wait for its task-sent event."""
+    """Events of one uuid that wait."""
 
     deadline: float  # elapsed seconds
     events: list[WorkerTaskEvent]
@@ -39,6 +42,9 @@ class Holds:
         self.held: dict[str, Hold] = {}
         #: Elapsed seconds of the last task-sent event, or of when the stream was opened: it may have missed the last.
         self.sent_expected_since: float | None = None
+        #: Elapsed seconds until which inspection may tell what workers held before we listened; None where it has.
+        self.lists_expected_until: float | None = None
+        self._for_lists: set[str] = set()
         self._replay = replay
         self._releasing = False
 
@@ -54,6 +60,22 @@ class Holds:
             self.held[event.uuid] = Hold(now.elapsed + SENT_HOLD, [event])
         return awaits_sent
 
+    def hold_for_lists(self, event: WorkerTaskEvent) -> bool:
+        """Hold the first event of an uuid until inspection has told; return whether it is held."""
+        until = self.lists_expected_until
+        if until is None or len(self.held) >= MAX_HELD:
+            return False
+        self.held[event.uuid] = Hold(until, [event])
+        self._for_lists.add(event.uuid)
+        return True
+
+    def release_for_lists(self, now: Moment) -> None:
+        """Let go of what was held until inspection has told."""
+        self.lists_expected_until = None
+        waiting, self._for_lists = self._for_lists, set()
+        for uuid in [uuid for uuid in self.held if uuid in waiting]:
+            self.release(uuid, now)
+
     def release(self, uuid: str, now: Moment) -> None:
         """Let go of what is held of an uuid."""
         events = self.held.pop(uuid).events
@@ -65,7 +87,8 @@ class Holds:
             self._releasing = False
 
     def tick(self, now: Moment) -> None:
-        """Let go of what was held for a task-sent event that did not come."""
-        overdue = list(takewhile(lambda uuid: self.held[uuid].deadline <= now.elapsed, self.held))
-        for uuid in overdue:
+        """Let go of what was held for something that did not come."""
+        if self.lists_expected_until is not None and self.lists_expected_until <= now.elapsed:
+            self.release_for_lists(now)
+        for uuid in [uuid for uuid, hold in self.held.items() if hold.deadline <= now.elapsed]:
             self.release(uuid, now)

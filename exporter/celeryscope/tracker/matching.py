@@ -12,7 +12,8 @@ from celeryscope.tracker.attempts import STARTED, Attempt, End
 from celeryscope.tracker.holding import Holds, WorkerTaskEvent
 from celeryscope.tracker.pairs import Pairs
 from celeryscope.tracker.table import TaskTable
-from celeryscope.tracker.workers import Worker, Workers
+from celeryscope.tracker.worker import Worker
+from celeryscope.tracker.workers import Workers
 
 
 class Matching:
@@ -21,6 +22,7 @@ class Matching:
     def __init__(self, pairs: Pairs, table: TaskTable, workers: Workers, holds: Holds) -> None:
         self._pairs = pairs
         self._table = table
+        self._waiting = table.waiting
         self._sent = table.sent
         self._attempts = table.attempts
         self._workers = workers
@@ -32,10 +34,13 @@ class Matching:
         retries = event.retries or 0
         attempt = self._attempts.get(uuid)
         while attempt is not None and (attempt.retries != retries or attempt.name not in (None, event.name)):
+            if attempt.takes_late_receipt(event.name, event.hostname, event.timestamp):
+                attempt.retries = retries
+                break
             attempt = attempt.previous
         # Of a known attempt a task published anew is told by its name; else the name may be a shadow's.
         task = event.name if attempt is None else attempt.task
-        sent = self._table.take_sent(uuid, retries, task, only_named=attempt is not None)
+        sent = self._waiting.take(uuid, retries, task, only_named=attempt is not None)
         if sent is not None:
             return self._table.begin_sent(uuid, sent, event.name, now.elapsed)
         if attempt is not None:
@@ -49,7 +54,7 @@ class Matching:
             return attempt.previous
         if attempt is None or (attempt.starts and attempt.state >= STARTED and not attempt.received_again):
             # Not a start that this attempt waits for: that of a published one, if there is any.
-            sent = self._table.take_sent(uuid)
+            sent = self._waiting.take(uuid)
             if sent is not None:
                 return self._table.begin_sent(uuid, sent, None, now.elapsed)
             if attempt is None:
@@ -67,7 +72,7 @@ class Matching:
                 return self._begin_retry(attempt, worker, now)  # or a copy of its message: what runs goes on
             if attempt.is_open or attempt.unended:
                 return attempt
-        sent = self._table.take_sent(uuid)
+        sent = self._waiting.take(uuid)
         if sent is not None:
             return self._table.begin_sent(uuid, sent, None, now.elapsed)
         if attempt is None:
@@ -91,7 +96,7 @@ class Matching:
         sent = self._sent.get(uuid)
         if sent is not None and sent.retries < retries:
             task = sent.task
-            self._table.drop_sent(uuid, None)  # a later attempt was received, so that one was too
+            self._waiting.drop(uuid, None)  # a later attempt was received, so that one was too
         pair = self._pairs.get(task, queue)
         return self._table.begin(uuid, pair, task=task, name=name, retries=retries, now=now.elapsed)
 
@@ -101,7 +106,7 @@ class Matching:
 
     def _begin_retry(self, attempt: Attempt, worker: Worker, now: Moment) -> Attempt:
         uuid, retries = attempt.uuid, attempt.retries + 1
-        sent = self._table.take_sent(uuid, retries)
+        sent = self._waiting.take(uuid, retries)
         if sent is not None:
             return self._table.begin_sent(uuid, sent, attempt.name, now.elapsed)
         pair = self._pairs.get(attempt.task, worker.only_queue)

@@ -14,6 +14,7 @@ from celeryscope.tracker.slo import PairSlos, slo_samples
 MAX_EXCEPTION_CLASSES = 20  # per (task, queue)
 MAX_LIMITERS = 50
 MAX_CACHED_NAMES = 20_000
+MAX_QUEUE_NAMES = 1_000  # of queues that events name
 #: What a pair that only succeeds in the end costs, in samples: the room that must be free for a new one.
 PAIR_SAMPLES = 60
 
@@ -144,6 +145,8 @@ class Pairs:
         self._queues = queues
         self._pairs: dict[tuple[str, str], Pair] = {}
         self._by_names: dict[tuple[str | None, str | None], Pair] = {}
+        #: Names of queues as events tell them, for as long as a pair has their label.
+        self.queue_names: set[str] = set()
         self._overflow: Pair | None = None
         self._folded: set[int] = set()
         self._limiters: set[str] = set()
@@ -183,6 +186,8 @@ class Pairs:
                 idle.add(key)
         if idle:
             self._by_names = {names: pair for names, pair in self._by_names.items() if pair.labels not in idle}
+            shown = {queue for _, queue in self._pairs}
+            self.queue_names = {name for name in self.queue_names if self._queues.of(name) in shown}
             self._store.purge_each(("task", "queue"), idle)
 
     def _find(self, task: str | None, queue: str | None) -> Pair:
@@ -190,6 +195,8 @@ class Pairs:
         cut = len(task or "") > MAX_LABEL_LENGTH or len(queue or "") > MAX_LABEL_LENGTH
         if cut:
             self._store.increment(catalog.EXPORTER_INVALID_EVENTS, ("name_cut",))
+        elif queue and len(self.queue_names) < MAX_QUEUE_NAMES:
+            self.queue_names.add(queue)
         pair = self._pairs.get(labels)
         if pair is None:
             pair = self._new(labels)

@@ -12,38 +12,16 @@ from heapq import heapify, heappop, heappush
 from itertools import count, islice
 from typing import NamedTuple
 
-import msgspec
-
 from celeryscope.clock import Moment
 from celeryscope.metrics import catalog
 from celeryscope.metrics.store import Store
 from celeryscope.tracker.attempts import ENDED, ON_DISCARDED, RECEIVED, SCHEDULED, SENT, STARTED, Attempt, Step
 from celeryscope.tracker.pairs import Pair
+from celeryscope.tracker.sent_tasks import EVICTION_SHARE, SentTask, SentTasks
 from celeryscope.tracker.settings import TrackerSettings
-from celeryscope.tracker.workers import Worker
+from celeryscope.tracker.worker import Worker
 
 ENDED_RETENTION = 60.0  # seconds that an ended attempt is remembered
-EVICTION_SHARE = 100  # a full tier gives up this fraction at once: finding its oldest entries costs a walk
-
-MOST_SENT_UNDER_ONE_UUID = 4
-
-
-class SentTask(msgspec.Struct, frozen=True, gc=False):
-    """A published task that no worker has taken yet. There may be very many: the collector need not look at them."""
-
-    pair: Pair
-    task: str  # its name, as task-sent says it
-    due: float  # Unix seconds
-    retries: int
-    eta_open: bool  # its ETA came without a time zone
-    earlier: SentTask | None  # published under the same uuid before, and not taken either
-
-    def line(self) -> list[SentTask]:
-        """Return all that wait under the uuid, the first published first."""
-        if self.earlier is None:
-            return [self]
-        return [*self.earlier.line(), self]
-
 
 Oldest = dict[tuple[str, str], float]  # Unix seconds by (task, queue)
 
@@ -65,7 +43,8 @@ class TaskTable:
         self._store = store
         self._settings = settings
         self._disorder = disorder
-        self.sent: dict[str, SentTask] = {}
+        self.waiting = SentTasks(store, settings.max_sent_tasks)
+        self.sent = self.waiting.by_uuid
         self.attempts: dict[str, Attempt] = {}
         self._ended: deque[tuple[float, Attempt]] = deque()
         self._etas: list[tuple[float, int, Attempt]] = []
@@ -82,6 +61,18 @@ class TaskTable:
             return attempt.pair
         sent = self.sent.get(uuid)
         return sent.pair if sent is not None else None
+
+    def due(self, uuid: str) -> float | None:
+        """Return when a task that lies in a queue was, or will be, due (Unix seconds); None where that is not known.
+
+        Where several wait under one uuid it is the one due last.
+        """
+        sent = self.sent.get(uuid)
+        if sent is not None:
+            return None if sent.eta_open else max(waiting.due for waiting in sent.line())
+        attempt = self.attempts.get(uuid)
+        # Of one that has started, what lies in the queue may be another attempt.
+        return attempt.due if attempt is not None and attempt.state not in (STARTED, ENDED) else None
 
     def oldest(self) -> tuple[Oldest, Oldest]:
         """Return since when the oldest due task lies in a worker, and since when the oldest one runs."""
@@ -102,51 +93,6 @@ class TaskTable:
         return received, started
 
     # Beginnings.
-
-    def publish(self, uuid: str, pair: Pair, task: str, due: float, retries: int, *, eta_open: bool = False) -> None:
-        """Remember a published task until a worker takes it."""
-        earlier = self.sent.get(uuid)
-        if earlier is None:
-            if len(self.sent) >= self._settings.max_sent_tasks:
-                wanted = max(1, self._settings.max_sent_tasks // EVICTION_SHARE)
-                for oldest in list(islice(self.sent, wanted)):
-                    self.drop_sent(oldest, "capacity")
-        elif len(earlier.line()) >= MOST_SENT_UNDER_ONE_UUID:
-            self.drop_sent(uuid, "capacity")
-            earlier = None
-        self.sent[uuid] = SentTask(pair, task, due, retries, eta_open, earlier)
-        pair.in_flight[SENT].value += 1
-
-    def take_sent(
-        self, uuid: str, retries: int | None = None, task: str | None = None, *, only_named: bool = False
-    ) -> SentTask | None:
-        """Take out the published task that a worker's event is about, where there is one.
-
-        Several may wait under one uuid: a replacement or a retry is published by the pool, past the events of what it
-        replaces or retries. It is the one of that attempt, by preference of that name, else the first published.
-        """
-        newest = self.sent.get(uuid)
-        if newest is None:
-            return None
-        taken, rest = newest, newest.earlier
-        if rest is not None or only_named or (retries is not None and newest.retries != retries):
-            line = newest.line()
-            fitting = [sent for sent in line if retries is None or sent.retries == retries]
-            named = [sent for sent in fitting if sent.task == task]
-            if only_named or named:
-                fitting = named
-            if not fitting:
-                return None
-            taken, rest = fitting[0], None
-            for sent in line:
-                if sent is not taken:
-                    rest = msgspec.structs.replace(sent, earlier=rest)
-        taken.pair.in_flight[SENT].value -= 1
-        if rest is None:
-            del self.sent[uuid]
-        else:
-            self.sent[uuid] = rest
-        return taken
 
     def begin_sent(self, uuid: str, sent: SentTask, name: str | None, now: float) -> Attempt:
         """Make the attempt of a published task that a worker has taken."""
@@ -176,6 +122,9 @@ class TaskTable:
             return attempt
         if current.previous is not None:
             self.close_unended(current.previous, now)
+            if uuid not in self.attempts:  # one that ended more makes the oldest that ended leave, and it was that
+                self.attempts[uuid] = attempt
+                return attempt
         same_task = task == current.task
         if same_task and retries < current.retries:
             current.previous = attempt  # another worker's, whose events come late
@@ -188,6 +137,14 @@ class TaskTable:
             else:  # replaced, or sent anew while it ran: of that life no end will be told
                 self.close_unended(current, now)
         return attempt
+
+    def relabel(self, attempt: Attempt, pair: Pair, task: str, name: str) -> None:
+        """Name an attempt of which events told nothing but its uuid: what was counted stays where it is."""
+        attempt.task, attempt.name = task, name
+        if attempt.is_open:
+            attempt.pair.in_flight[attempt.state].value -= 1
+            pair.in_flight[attempt.state].value += 1
+        attempt.pair = pair
 
     # Moves.
 
@@ -294,20 +251,7 @@ class TaskTable:
         for attempt in stale:
             self._evict(attempt, "ttl")
         self._drop_past_etas()
-        for uuid in [uuid for uuid, sent in self.sent.items() if now.wall - sent.due > ttl]:
-            self.drop_sent(uuid, "ttl")
-
-    def drop_silent(self, tasks: frozenset[str]) -> None:
-        """Forget published tasks of these names: their workers send no events of them."""
-        for uuid in [uuid for uuid, sent in self.sent.items() if sent.task in tasks]:
-            self.drop_sent(uuid, None)
-
-    def drop_sent(self, uuid: str, reason: str | None) -> None:
-        """Forget what was published under an uuid; without a reason where it was taken unseen."""
-        for sent in self.sent.pop(uuid).line():
-            sent.pair.in_flight[SENT].value -= 1
-            if reason is not None:
-                self._store.increment(catalog.EXPORTER_EVICTED, (reason,))
+        self.waiting.expire(now.wall - ttl)
 
     def _judge(self, suspect: Suspect, now: float) -> None:
         attempt, worker = suspect.attempt, suspect.worker

@@ -36,6 +36,7 @@ from celeryscope.tracker.attempts import (
     ON_REQUEUED,
     ON_STARTED,
     SENT,
+    START_UNHEARD,
     STARTED,
     Attempt,
     End,
@@ -46,7 +47,8 @@ from celeryscope.tracker.matching import Matching
 from celeryscope.tracker.pairs import Pair, Pairs
 from celeryscope.tracker.settings import TrackerSettings
 from celeryscope.tracker.table import TaskTable
-from celeryscope.tracker.workers import Worker, Workers
+from celeryscope.tracker.worker import Worker
+from celeryscope.tracker.workers import Workers
 
 
 class Tasks:
@@ -65,14 +67,15 @@ class Tasks:
         self._store = store
         self._pairs = pairs
         self._table = table
+        self._waiting = table.waiting
         self._attempts = table.attempts
         self._workers = workers
         self._settings = settings
         self._disorder = disorder
-        self._holds = Holds(lambda event, now: self.handlers[type(event)](event, now))
-        self._matching = Matching(pairs, table, workers, self._holds)
+        self.holds = Holds(lambda event, now: self.handlers[type(event)](event, now))
+        self._matching = Matching(pairs, table, workers, self.holds)
         #: Events that wait for a task-sent event: those that follow them must wait as well.
-        self.held = self._holds.held
+        self.held = self.holds.held
         self.handlers: dict[type, Callable[[Any, Moment], None]] = {
             TaskSent: self.sent,
             TaskReceived: self.received,
@@ -87,7 +90,7 @@ class Tasks:
 
     def expect_sent(self, now: float) -> None:
         """Take task-sent events for likely from `now` on: a stream that was just opened may have missed the last."""
-        self._holds.sent_expected_since = now
+        self.holds.sent_expected_since = now
 
     # Events, in the order of a task's life.
 
@@ -97,7 +100,7 @@ class Tasks:
         pair = self._pairs.get(event.name, event.queue_name)
         pair.sent.value += 1
         pair.saw_sent(event.timestamp)
-        self._holds.sent_expected_since = now.elapsed
+        self.holds.sent_expected_since = now.elapsed
         due = event.timestamp
         eta_open = False
         if event.eta is not None:
@@ -123,9 +126,9 @@ class Tasks:
             return  # no worker will ever tell what became of it
         # The label's own text where it is the same: a deep backlog then holds one text per task, not per message.
         task = pair.labels[0] if pair.labels[0] == event.name else event.name
-        self._table.publish(uuid, pair, task, due, retries, eta_open=eta_open)
+        self._waiting.publish(uuid, pair, task, due, retries, eta_open=eta_open)
         if uuid in self.held:
-            self._holds.release(uuid, now)
+            self.holds.release(uuid, now)
 
     def received(self, event: TaskReceived, now: Moment) -> None:
         """A worker took a task's message."""
@@ -135,6 +138,8 @@ class Tasks:
         worker = self._worker(event)
         attempt.pair.received.value += 1
         attempt.name = event.name
+        if attempt.found:
+            attempt.found &= START_UNHEARD
         attempt.seen_at = now.elapsed
         step = ON_RECEIVED[attempt.state]
         if step.state is STARTED:
@@ -155,8 +160,12 @@ class Tasks:
         attempt = self._matching.started(event.uuid, worker, now)
         pair = attempt.pair
         pair.started.value += 1
-        attempt.starts += 1
         attempt.seen_at = now.elapsed
+        if attempt.found and attempt.takes_late_start(worker, event.timestamp):
+            attempt.received_again = False
+            self._measure_wait(attempt, event.timestamp, worker)
+            return
+        attempt.starts += 1
         if attempt.starts == 1:
             self._measure_wait(attempt, event.timestamp, worker)
         else:
@@ -245,9 +254,22 @@ class Tasks:
             attempt.unended += 1
         self._table.leave(attempt, worker, ON_REQUEUED if event.requeue else ON_DISCARDED, now.elapsed)
 
+    def expect_lists(self, until: float) -> None:
+        """Inspection will tell, until then at the latest, which tasks workers held before we listened."""
+        self.holds.lists_expected_until = until
+
+    def hold_unknown(self, event: WorkerTaskEvent) -> bool:
+        """Hold an event of a task that inspection may name; return whether it is held."""
+        known = isinstance(event, TaskReceived) or event.uuid in self._attempts or event.uuid in self._table.sent
+        return not known and self.holds.hold_for_lists(event)
+
+    def lists_taken(self, now: Moment) -> None:
+        """Inspection has told what workers hold."""
+        self.holds.release_for_lists(now)
+
     def tick(self, now: Moment) -> None:
         """Let go of what was held for a task-sent event that did not come."""
-        self._holds.tick(now)
+        self.holds.tick(now)
 
     # What an event moves.
 

@@ -2,79 +2,36 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 from heapq import nsmallest
 from typing import TYPE_CHECKING
 
 from celeryscope.clock import Moment
 from celeryscope.events import WorkerEvent, WorkerOffline, WorkerOnline
 from celeryscope.metrics import catalog
-from celeryscope.metrics.catalog import OVERFLOW
-from celeryscope.metrics.store import Cell, Store
-from celeryscope.readings import EventSender, WorkerReading
+from celeryscope.metrics.store import Store
+from celeryscope.readings import EventSender, RunningReading, WorkerReading
 from celeryscope.tracker.hearing import Hearing
+from celeryscope.tracker.inspection import FLEETING, Inspection
 from celeryscope.tracker.labels import Labels, clean_label
-from celeryscope.tracker.lost_events import LostEvents
+from celeryscope.tracker.reconciling import Reconciler
+from celeryscope.tracker.worker import Worker
 
 if TYPE_CHECKING:
     from celeryscope.tracker.attempts import Attempt
     from celeryscope.tracker.settings import TrackerSettings
 
+__all__ = ["Worker", "Workers"]
+
 MAX_WORKERS = 10_000
 EVICTION_SHARE = 100  # where they are too many, this fraction is forgotten
-HEARTBEATS_FOR_SKEW = 10
 HEARTBEATS_TO_TRUST_DELAY = 3  # a single late heartbeat looks like a clock that is behind
 SKEW_WORTH_CORRECTING = 1.0  # seconds
 HEARTBEATS_TO_DISABLED = 3
-REMEMBERED_PIDS = 8
-DEFAULT_FREQUENCY = 2.0  # seconds between heartbeats
-UPTIME_SLACK = 5.0  # seconds: uptime is whole seconds, asked for over a network
 
-_FLEETING = (
+_TOLD_BY_HEARTBEATS = (
     catalog.WORKER_TASKS_ACTIVE, catalog.WORKER_LOAD1, catalog.WORKER_LOAD5, catalog.WORKER_LOAD15,
-    catalog.WORKER_CONCURRENCY, catalog.WORKER_PROCESSES, catalog.WORKER_PREFETCH_LIMIT,
 )  # fmt: skip
-
-
-class Worker:
-    """What is known of one worker, by its node name."""
-
-    def __init__(self, name: str, store: Store) -> None:
-        self.name = name
-        self.label = (clean_label(name),)
-        self.up: bool | None = None  # None: no heartbeat yet
-        self.gone_at: float | None = None  # elapsed seconds
-        self.seen_at = 0.0  # elapsed seconds of its last event of any kind
-        self.heard_at = 0.0  # elapsed seconds of its last heartbeat
-        self.frequency = DEFAULT_FREQUENCY
-        self.pids: deque[int] = deque(maxlen=REMEMBERED_PIDS)
-        self.incarnation = 0
-        self.latest = 0.0  # latest timestamp of its worker events, on its own clock
-        self.processed: int | None = None
-        self.uptime_ends: float | None = None  # elapsed seconds at which it was started
-        self.skews: deque[float] = deque(maxlen=HEARTBEATS_FOR_SKEW)
-        self.skew: float | None = None
-        self.correction = 0.0  # seconds to add to its timestamps
-        self.queues: tuple[str, ...] = ()  # that it consumes, as it last told
-        self.only_queue: str | None = None
-        self.solo = False
-        self.task_events = 0
-        self.task_events_at_heartbeat = 0
-        self.task_events_at_tick = 0
-        self.silent_heartbeats = 0
-        self.events_enabled: bool | None = None
-        self.silent_tasks: frozenset[str] = frozenset()
-        self.silent_baseline: int | None = None
-        self.silent_growth: int | None = 0  # None: not asked since the last heartbeat
-        self.lost_events = LostEvents()
-        self.running: dict[Attempt, float] = {}  # when each was started, on its own clock
-        self.idle_since: float | None = None  # timestamp of its latest heartbeat, where nothing was active
-        self.info: tuple[str, ...] = ()  # version, software, system, pool
-        self.accepted: Mapping[str, int] | None = None  # as of the last inspection
-        self.restarts = store.cell(catalog.WORKER_RESTARTS, self.label)
-        self.lost = store.cell(catalog.WORKER_LOST, self.label)
-        self.events_lost = store.cell(catalog.WORKER_EVENTS_LOST, self.label)
 
 
 class Workers:
@@ -96,12 +53,10 @@ class Workers:
         self._store = store
         self._hearing = hearing
         self._settings = settings
-        self._task_labels = task_labels
-        self._accepted: dict[str, Cell] = {}
+        self._inspection = Inspection(store, task_labels, self._restarted)
+        self._reconciler = Reconciler(close_run)
         self._abandon = abandon
-        self._close_run = close_run
         self._workers: dict[str, Worker] = {}
-        self._born = float("inf")  # elapsed seconds of the first tick
         self.any_corrected = False  # whether a worker's clock ever was wrong
         #: Names of tasks that send no events: what is known of all workers.
         self.silent_tasks: frozenset[str] = frozenset()
@@ -138,9 +93,10 @@ class Workers:
         if event.processed is not None and disorder is None:
             self._judge_processed(worker, event.timestamp, event.processed)
         if event.active is not None:
+            worker.active = event.active
             self._store.set(catalog.WORKER_TASKS_ACTIVE, worker.label, event.active)
             if disorder is None:
-                self._reconcile(worker, event.timestamp, event.active, now.elapsed)
+                self._reconciler.heartbeat(worker, event.timestamp, event.active, now.elapsed)
         loads = (catalog.WORKER_LOAD1, catalog.WORKER_LOAD5, catalog.WORKER_LOAD15)
         for spec, load in zip(loads, event.loadavg or (), strict=False):
             self._store.set(spec, worker.label, load)
@@ -148,45 +104,34 @@ class Workers:
             self._describe(worker, (event.sw_ver, event.sw_ident or "", event.sw_sys or ""), None)
         return disorder
 
-    def apply(self, reading: WorkerReading, now: Moment) -> None:
-        """Take what inspection told of one worker."""
+    def apply(self, reading: WorkerReading, now: Moment) -> Worker:
+        """Take what inspection told of one worker; return that worker."""
         worker = self.get(reading.worker)
-        if worker.up is None:
-            worker.seen_at = now.elapsed  # without heartbeats, its answer is its only sign of life
-        gauges = (
-            (catalog.WORKER_CONCURRENCY, reading.concurrency),
-            (catalog.WORKER_PROCESSES, reading.processes),
-            (catalog.WORKER_PREFETCH_LIMIT, reading.prefetch),
-            (catalog.WORKER_MEMORY_MAX, reading.memory_max_bytes),
-        )
-        for spec, value in gauges:
-            # An answer may come after the farewell, which has taken these away.
-            if value is not None and not (worker.up is False and spec in _FLEETING):
-                self._store.set(spec, worker.label, value)
-        for mode, seconds in (("user", reading.cpu_user), ("system", reading.cpu_system)):
-            if seconds is not None:
-                self._store.set(catalog.WORKER_CPU, (*worker.label, mode), seconds)
-        worker.solo = reading.solo
+        self._inspection.apply(worker, reading, now)
+        self.silent_tasks |= worker.silent_tasks
         if reading.pool is not None:
             self._describe(worker, worker.info[:3] or ("", "", ""), reading.pool)
-        if reading.queues is not None:
-            worker.queues = reading.queues
-            worker.only_queue = reading.queues[0] if len(reading.queues) == 1 else None
-        if reading.uptime is not None:
-            self._check_uptime(worker, reading.uptime, now)
-        if reading.silent_tasks is not None:
-            self._count_silent(worker, reading)
-        self._count_accepted(worker, reading, now.elapsed)
+        return worker
+
+    def apply_running(self, reading: RunningReading, now: float) -> None:
+        """Take what one worker told of the tasks that it runs. `now` is elapsed seconds."""
+        worker = self._workers.get(reading.worker)
+        if worker is not None:
+            self._reconciler.listed(worker, reading.tasks, reading.asked_at, now)
 
     def tick(self, now: float) -> None:
         """Notice losses, and forget workers that were gone for long. `now` is elapsed seconds."""
         settings = self._settings
-        self._born = min(self._born, now)
+        self._inspection.tick(now)
         forgotten: list[Worker] = []
         for worker in list(self._workers.values()):
             if worker.task_events != worker.task_events_at_tick:
                 worker.seen_at = now
                 worker.task_events_at_tick = worker.task_events
+            if worker.answered_at is not None and now - worker.answered_at > settings.poll_stale_after:
+                self._notice_no_answer(worker, now)
+            if worker.doubts:
+                self._reconciler.tick(worker, now)
             if worker.up:
                 patience = settings.solo_worker_timeout if worker.solo else settings.worker_timeout
                 if self._hearing.silence(worker.seen_at) > patience:
@@ -198,12 +143,16 @@ class Workers:
             self._forget(forgotten)
 
     def askable(self, now: float) -> list[str]:
-        """Return the node names of the workers that are up and can answer: a busy solo worker is mute."""
+        """Return the node names of the workers that can answer: those that beat, or have answered of late."""
         return [
             worker.name
             for worker in self._workers.values()
-            if worker.up and not (worker.solo and now - worker.heard_at > 2 * worker.frequency)
+            if (worker.up or (worker.up is None and worker.answered_at is not None)) and not worker.is_mute(now)
         ]
+
+    def to_look_at(self, now: float) -> list[str]:
+        """Return the node names of the workers to be asked now for what they run; they are taken to be asked."""
+        return self._reconciler.to_look_at(self._workers.values(), now)
 
     def event_senders(self, now: float) -> list[EventSender]:
         """Return what is known of the task events of the workers that are up."""
@@ -257,13 +206,19 @@ class Workers:
         worker.events_enabled = True
         self._store.set(catalog.WORKER_TASK_EVENTS_ENABLED, worker.label, 1)
 
+    def _notice_no_answer(self, worker: Worker, now: float) -> None:
+        if worker.up and worker.is_mute(now):
+            worker.answered_at = now  # it was not asked: what it told last holds until it is
+        else:
+            self._inspection.forget(worker)
+
     def _gone(self, worker: Worker, now: float) -> None:
         if worker.up is not False:
             self._abandon(worker, now)
         worker.up, worker.gone_at = False, now
         worker.idle_since = None
         self._store.set(catalog.WORKER_UP, worker.label, 0)
-        for spec in _FLEETING:
+        for spec in (*_TOLD_BY_HEARTBEATS, *FLEETING):
             self._store.remove(spec, worker.label)
 
     def _make_room(self) -> None:
@@ -304,9 +259,12 @@ class Workers:
         worker.events_enabled = None
         worker.silent_heartbeats = 0
         worker.silent_baseline, worker.silent_growth = None, 0
-        worker.accepted = None
+        worker.accepted = worker.pool_pids = worker.usual_prefetch = None
         worker.lost_events.reset()
         worker.idle_since = None
+        worker.fewer_active = worker.in_doubt = False
+        worker.doubts.clear()
+        worker.found.clear()
         self._store.remove(catalog.WORKER_TASK_EVENTS_ENABLED, worker.label)
         self._store.remove(catalog.WORKER_START_TIME, worker.label)
 
@@ -338,58 +296,6 @@ class Workers:
         worker.events_lost.value += worker.lost_events.heartbeat(timestamp, processed, judged)
         if worker.silent_tasks:
             worker.silent_growth = None
-
-    def _count_silent(self, worker: Worker, reading: WorkerReading) -> None:
-        worker.silent_tasks = reading.silent_tasks or frozenset()
-        self.silent_tasks |= worker.silent_tasks
-        if not worker.silent_tasks:
-            worker.silent_growth = 0
-            return
-        silent = sum(reading.accepted.get(task, 0) for task in worker.silent_tasks)
-        if worker.silent_baseline is None:
-            # The count of what was processed starts after this one: silent tasks in between are no lost events.
-            worker.silent_baseline = silent
-            worker.lost_events.reset()
-        worker.silent_growth = silent - worker.silent_baseline
-
-    def _count_accepted(self, worker: Worker, reading: WorkerReading, now: float) -> None:
-        # What a worker accepted before this process was there is no news; all that one which started later has, is.
-        known = worker.accepted
-        if known is None:
-            started_later = worker.incarnation > 0 or (reading.uptime is not None and now - reading.uptime > self._born)
-            known = {} if started_later else reading.accepted
-        for task, total in reading.accepted.items():
-            self._accepted_cell(task).value += max(0, total - known.get(task, 0))
-        worker.accepted = reading.accepted
-
-    def _accepted_cell(self, task: str) -> Cell:
-        label = self._task_labels.of(task)
-        cell = self._accepted.get(label)
-        if cell is None:
-            if not self._store.has_room_for_new(1):
-                self._store.increment(catalog.EXPORTER_SERIES_DROPPED, (catalog.TASK_ACCEPTED.name,))
-                return self._store.cell(catalog.TASK_ACCEPTED, (OVERFLOW,))
-            cell = self._accepted[label] = self._store.cell(catalog.TASK_ACCEPTED, (label,))
-        return cell
-
-    def _check_uptime(self, worker: Worker, uptime: float, now: Moment) -> None:
-        started = now.elapsed - uptime
-        if worker.uptime_ends is not None and started - worker.uptime_ends > UPTIME_SLACK:
-            self._restarted(worker, now)
-        if worker.uptime_ends is None:
-            worker.uptime_ends = started
-            self._store.set(catalog.WORKER_START_TIME, worker.label, now.wall - uptime)
-
-    def _reconcile(self, worker: Worker, timestamp: float, active: int, now: float) -> None:
-        if active or not worker.running:
-            worker.idle_since = None
-            return
-        # Ends may still be on their way: what one heartbeat shows to be over, the next one closes.
-        idle_since, worker.idle_since = worker.idle_since, timestamp
-        if idle_since is not None:
-            for attempt, started_at in list(worker.running.items()):
-                if started_at <= idle_since:
-                    self._close_run(attempt, worker, now)
 
     def _describe(self, worker: Worker, software: tuple[str, ...], pool: str | None) -> None:
         if pool is None:
