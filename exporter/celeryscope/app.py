@@ -5,6 +5,7 @@ import logging
 import signal
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from math import inf
 from types import MappingProxyType
@@ -15,15 +16,28 @@ from kombu.connection import Connection
 from celeryscope import __version__, beat, broker
 from celeryscope.clock import Clock, SystemClock
 from celeryscope.config import Config
+from celeryscope.errors import ConfigError
 from celeryscope.events import EventDecoder
+from celeryscope.loops.canary import CanaryRounds
+from celeryscope.loops.core import Core
+from celeryscope.loops.listener import Listener
+from celeryscope.loops.polls import WorkerPolls
+from celeryscope.loops.queues import QueuePolls
+from celeryscope.loops.switching import EventSwitching
 from celeryscope.metrics.catalog import ALL
 from celeryscope.metrics.collector import expose, registry
 from celeryscope.metrics.health import ExporterHealth
 from celeryscope.metrics.store import Store
-from celeryscope.monitor import CanaryRounds, Core, EventSwitching, Listener, Monitor, WorkerPolls
+from celeryscope.monitor import Monitor
 from celeryscope.naming import NameRules
 from celeryscope.pages import HEALTH_PATHS, Site
+from celeryscope.pollers import BrokerPoller
+from celeryscope.pollers.amqp import AmqpPoller
+from celeryscope.pollers.generic import GenericPoller
 from celeryscope.pollers.mailbox import Mailbox
+from celeryscope.pollers.management import ManagementPoller
+from celeryscope.pollers.redis import RedisPoller
+from celeryscope.pollers.sqs import SqsPoller
 from celeryscope.pollers.task_events import TaskEventsSwitch
 from celeryscope.pollers.workers import WorkersPoller
 from celeryscope.stream.canary import Canary
@@ -70,9 +84,16 @@ def build(config: Config, app: celery.Celery, clock: Clock) -> Monitor:
     connect: Callable[[], Connection] = partial(broker.connect, app)
     exchange = config.event_exchange or app.conf.event_exchange
     store = Store(ALL, config.series_limit)
-    tracker = Tracker(store, tracker_settings(config, beat.intervals(app) if config.app else {}))
+    settings = tracker_settings(config, beat.intervals(app) if config.app else {})
+    tracker = Tracker(store, replace(settings, hears=broker.carries_events(app)))
     health = ExporterHealth(store, clock, {"celery": celery.__version__})
     health.transport(broker.transport_name(app))
+    core = Core(store, tracker, health, clock)
+    queue_polls = QueuePolls(core, queue_poller(config, app, core), config.queues_poll_interval)
+    if not broker.carries_events(app):
+        name = broker.transport_name(app)
+        logger.warning("the transport %s carries neither events nor remote control: only queues are shown", name)
+        return Monitor(core, queue_polls=queue_polls)
     stream = (RedisStream if broker.speaks_redis(app) else KombuStream)(
         partial(broker.connect, app, heartbeat=True),
         exchange,
@@ -80,20 +101,56 @@ def build(config: Config, app: celery.Celery, clock: Clock) -> Monitor:
         clock=clock,
         describe=broker.describe,
     )
-    core = Core(store, tracker, health, clock)
     listener = Listener(core, stream, EventDecoder(config.accept_content))
     if config.passive:
-        return Monitor(core, listener)
+        return Monitor(core, listener, queue_polls=queue_polls)
+
+    def askable() -> list[str]:
+        with store.lock:
+            return tracker.askable_workers(clock.now())
+
     mailbox = partial(Mailbox, app, connect, describe=broker.describe)
     canary = Canary(connect, exchange, describe=broker.describe)
-    poller = WorkersPoller(mailbox(), lambda: tracker.askable_workers(clock.now()), tracker.worker_system)
+    poller = WorkersPoller(mailbox(), askable, tracker.worker_system, clock)
     return Monitor(
         core,
         listener,
         CanaryRounds(core, canary, config.canary_interval, listener),
         WorkerPolls(core, poller, config.workers_poll_interval),
         EventSwitching(core, TaskEventsSwitch(mailbox())) if config.enable_events else None,
+        queue_polls,
     )
+
+
+def queue_poller(config: Config, app: celery.Celery, core: Core) -> BrokerPoller:
+    """Return what asks this kind of broker for its queues. Raises ConfigError where the settings do not fit it."""
+    connect: Callable[[], Connection] = partial(broker.connect, app)
+
+    rules = queue_names(config)
+
+    def known() -> set[str]:
+        with core.store.lock:
+            return core.tracker.known_queues()
+
+    def keeps(name: str) -> bool:
+        return rules.apply(name) is not None
+
+    if broker.speaks_amqp(app):
+        by_name = AmqpPoller(connect, known, keeps, describe=broker.describe)
+        if not config.management_url:
+            return by_name
+        return ManagementPoller(config.management_url, broker.virtual_host(app), known, keeps, fallback=by_name)
+    if config.management_url:
+        raise ConfigError(f"management_url is RabbitMQ's, and the broker's transport is {broker.transport_name(app)}")
+    if broker.speaks_redis(app):
+        return RedisPoller(connect, known, keeps, describe=broker.describe, clock=core.clock)
+    poller = SqsPoller if broker.transport_name(app) == broker.SQS_TRANSPORT else GenericPoller
+    return poller(connect, known, keeps, describe=broker.describe)
+
+
+def queue_names(config: Config) -> NameRules:
+    """Return which queues are shown."""
+    return NameRules((), config.queue_include, config.queue_exclude)
 
 
 def tracker_settings(config: Config, beat_intervals: Mapping[str, float] = MappingProxyType({})) -> TrackerSettings:
@@ -113,8 +170,10 @@ def tracker_settings(config: Config, beat_intervals: Mapping[str, float] = Mappi
         prefetch_histogram=config.prefetch_histogram,
         rate_limit_exceptions=frozenset(config.rate_limit_exceptions),
         task_names=NameRules(config.task_rename, config.task_include, config.task_exclude),
-        queue_names=NameRules((), config.queue_include, config.queue_exclude),
+        queue_names=queue_names(config),
         objectives=config.objectives,
         queue_wait_objective=config.queue_wait_objective,
+        queues=config.queues,
+        poll_stale_after=config.poll_stale_after,
         beat_intervals=beat_intervals,
     )

@@ -28,6 +28,8 @@ BROKER_KEYS = (
     "broker_url_file",
     "app",
 )  # exactly one is in effect
+MANAGEMENT_KEYS = ("management_url", "management_url_file")  # at most one is
+POLLS_BEFORE_STALE = 2  # that fail before what was polled goes: one may always be late
 DEMO_PREFIX = "CELERYSCOPE_DEMO_"  # the demo's own variables
 
 BROKER = "Broker (one of the first three)"
@@ -63,6 +65,15 @@ class Config:
     event_exchange: str | None = declare(None, values.NAME, BROKER, "The events' exchange [celeryev].")
     accept_content: tuple[str, ...] = declare(
         ("json",), values.subset("json", "msgpack"), BROKER, "Formats of events: json, msgpack."
+    )
+    queues: tuple[str, ...] = declare(
+        (), values.NAMES, BROKER, "A queue to poll, found by itself or not. Repeatable.", flag="--queue", repeated=True
+    )
+    management_url: str = declare(
+        "", values.HTTP_URL, BROKER, "RabbitMQ's management API: tells more of queues.", secret=True
+    )
+    management_url_file: Path | None = declare(  # noqa: RUF009  # it declares a field
+        None, values.PATH, BROKER, "A file that holds its URL."
     )
     enable_events: bool = declare(False, values.FLAG, BROKER, "Make workers send task events, as -E does.")
     passive: bool = declare(False, values.FLAG, BROKER, "Only listen: no canary, no inspection, less known.")
@@ -100,6 +111,8 @@ class Config:
 
     canary_interval: float = declare(15.0, values.DURATION, TIMING, "Between own events that prove we hear.")
     workers_poll_interval: float = declare(30.0, values.DURATION, TIMING, "Between inspections of workers.")
+    queues_poll_interval: float = declare(15.0, values.DURATION, TIMING, "Between looks at the queues.")
+    poll_stale_after: float = declare(120.0, values.DURATION, TIMING, "How long polled facts show without a new poll.")
     worker_timeout: float = declare(30.0, values.DURATION, TIMING, "Silence that means: worker lost.")
     solo_worker_timeout: float = declare(3600.0, values.DURATION, TIMING, "The same for solo pools, mute at work.")
     worker_retention: float = declare(3600.0, values.DURATION, TIMING, "How long a worker that is gone shows.")
@@ -151,20 +164,29 @@ def load(
         sources.append(_from_file(document, file))
         chosen["objectives"] = tables.objectives(document, file)
     for key, setting in SETTINGS.items():
-        if key not in BROKER_KEYS:
+        if key not in (*BROKER_KEYS, *MANAGEMENT_KEYS):
             source = next((source for source in sources if key in source.given), None)
             if source is not None:
                 chosen[key] = _parse(setting, source.given[key], source.name[key])
     chosen |= _broker(sources, environ)
+    chosen |= _one_of(MANAGEMENT_KEYS, "the management API", sources)
     config = Config(**chosen)
     if config.solo_worker_timeout < config.worker_timeout:
         raise ConfigError(
             f"solo_worker_timeout is {config.solo_worker_timeout:g} s: must not be below worker_timeout, "
             f"which is {config.worker_timeout:g} s"
         )
+    for key in ("queues_poll_interval", "workers_poll_interval"):
+        interval = getattr(config, key)
+        if config.poll_stale_after < POLLS_BEFORE_STALE * interval:
+            raise ConfigError(
+                f"poll_stale_after is {config.poll_stale_after:g} s: must be at least {POLLS_BEFORE_STALE} times "
+                f"{key}, which is {interval:g} s"
+            )
     if config.passive and config.enable_events:
         raise ConfigError("passive and enable_events exclude each other: to ask workers for events is to write")
     register_url(config.broker_url)
+    register_url(config.management_url)
     register_options(config.broker_transport_options)
     return config
 
@@ -209,8 +231,8 @@ def _read(file: Path) -> Mapping[str, object]:
             return tomllib.load(stream)
     except OSError as error:
         raise ConfigError(f"the configuration file {file} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        hint = "; between single quotes a \\ stands for itself" if "\\" in str(error) else ""
+    except (ValueError, RecursionError) as error:
+        hint = "; between single quotes a \\ stands for itself" if "Unescaped" in str(error) else ""
         raise ConfigError(f"the configuration file {file} is not TOML: {redact(str(error))}{hint}") from error
 
 
@@ -228,18 +250,27 @@ def _parse(setting: Setting, value: object, origin: str) -> Any:
     return parse(setting.key, setting.kind, value, origin, secret=setting.secret)
 
 
-def _broker(sources: list[_Source], environ: Mapping[str, str]) -> dict[str, Any]:
+def _one_of(keys: tuple[str, ...], what: str, sources: list[_Source]) -> dict[str, Any]:
+    """Return the one of these settings that is given, and with a file what is in it; empty where none is."""
     for source in sources:
-        given = [key for key in BROKER_KEYS if key in source.given]
+        given = [key for key in keys if key in source.given]
         if len(given) > 1:
             names = " and ".join(source.name[key] for key in given)
-            raise ConfigError(f"the broker is given more than once, by {names}: leave one of them")
+            raise ConfigError(f"{what} is given more than once, by {names}: leave one of them")
         if given:
             key = given[0]
             parsed = _parse(SETTINGS[key], source.given[key], source.name[key])
             if isinstance(parsed, Path):
-                return {key: parsed, "broker_url": _read_url(parsed, source.name[key])}
+                url, origin = SETTINGS[key.removesuffix("_file")], f"the file {parsed}, from {source.name[key]}"
+                return {key: parsed, url.key: _parse(url, _read_url(parsed, what, source.name[key]), origin)}
             return {key: parsed}
+    return {}
+
+
+def _broker(sources: list[_Source], environ: Mapping[str, str]) -> dict[str, Any]:
+    given = _one_of(BROKER_KEYS, "the broker", sources)
+    if given:
+        return given
     url = environ.get(FALLBACK_BROKER_VARIABLE, "").strip()
     if url:
         return {"broker_url": url}
@@ -249,13 +280,13 @@ def _broker(sources: list[_Source], environ: Mapping[str, str]) -> dict[str, Any
     )
 
 
-def _read_url(file: Path, origin: str) -> str:
+def _read_url(file: Path, whose: str, origin: str) -> str:
     try:
         url = file.read_text(encoding="utf-8").strip()
     except OSError as error:
-        raise ConfigError(f"the broker URL's file {file}, from {origin}, cannot be read: {error.strerror}") from error
+        raise ConfigError(f"{whose} URL's file {file}, from {origin}, cannot be read: {error.strerror}") from error
     except UnicodeDecodeError:
         url = ""
     if not url or "\n" in url:
-        raise ConfigError(f"the broker URL's file {file}, from {origin}, must hold one line, the URL") from None
+        raise ConfigError(f"{whose} URL's file {file}, from {origin}, must hold one line, the URL") from None
     return url

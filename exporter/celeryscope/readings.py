@@ -2,7 +2,27 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import NamedTuple
+
+
+class Stage(Enum):
+    """How far a worker has come with a task that it holds."""
+
+    SCHEDULED = "scheduled"  # its ETA is ahead
+    RESERVED = "reserved"  # it waits for a free slot
+    ACTIVE = "active"  # it runs
+
+
+class HeldTask(NamedTuple):
+    """A task that a worker says it holds."""
+
+    uuid: str
+    task: str  # its name
+    name: str  # as task-received says it, which is the shadow's where there is one
+    queue: str | None  # that it was delivered from; None where that cannot be told for certain
+    stage: Stage
+    at: float | None = None  # Unix seconds on the worker's clock: its ETA, or when it was started
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +42,27 @@ class WorkerReading:
     accepted: Mapping[str, int] = field(default_factory=dict)  # task name -> tasks accepted since its start
     queues: tuple[str, ...] | None = None  # that it consumes; empty is none of them, None is not known
     silent_tasks: frozenset[str] | None = None  # registered with send_events=False; None is not known
+    rate_limits: Mapping[str, float] | None = None  # task name -> starts per second, of those that have a limit
+    pids: frozenset[int] | None = None  # of the pool's processes
+    asked_at: float | None = None  # elapsed seconds of the question for what it holds; None where it was not asked
+    running: frozenset[str] | None = None  # uuids of all that it runs
+    reserved: int | None = None  # tasks that wait for a free slot
+    scheduled: int | None = None  # tasks whose ETA is ahead
+    held: tuple[HeldTask, ...] = ()  # what was listed of all these: each task once, at its furthest stage
+    holds_listed: bool = False  # whether nothing is missing in `held`
 
     @property
     def solo(self) -> bool:
         """Whether the worker has one thread for all: while it runs a task, it neither beats nor answers."""
         return self.pool == "solo"
+
+
+class RunningReading(NamedTuple):
+    """What one worker told of the tasks that it runs."""
+
+    worker: str  # node name
+    asked_at: float  # elapsed seconds of the question
+    tasks: frozenset[str]  # their uuids
 
 
 class EventSender(NamedTuple):
@@ -45,6 +81,7 @@ class Head(NamedTuple):
 
     task_id: str | None  # None for a message that is no task's
     bytes: int  # as it lies in the broker
+    eta: float | None = None  # Unix seconds; None where it has none, or in a time zone that we do not know
 
 
 @dataclass(frozen=True, slots=True)

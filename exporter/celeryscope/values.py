@@ -170,6 +170,17 @@ def _class_names(value: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
+def _names(value: object) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(_text(item) for item in _items(value)))
+
+
+def _http_url(value: object) -> str:
+    url = _text(value)
+    if not re.match("https?://[^/]", url):
+        raise ValueError
+    return url
+
+
 def _ratio(value: object) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise ValueError
@@ -292,6 +303,8 @@ BUCKETS = Kind(
     lambda bounds: ",".join(f"{bound:g}" for bound in bounds),
 )
 CLASS_NAMES = Kind(_class_names, "names of exception classes, separated by commas", "CLASS,...", ",".join)
+NAMES = Kind(_names, "names: an array, or separated by commas", "NAME", ",".join)
+HTTP_URL = Kind(_http_url, "a URL such as https://USER:PASSWORD@HOST:15672", "URL")
 RATIO = Kind(_ratio, "a ratio above 0 and below 1, such as 0.99", "RATIO")
 PATTERNS = Kind(
     _patterns,

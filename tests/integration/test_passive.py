@@ -1,4 +1,4 @@
-"""An exporter that only listens, on a Valkey that would let it do nothing else."""
+"""An exporter that only listens and reads, on a Valkey that would let it do nothing else."""
 
 from pathlib import Path
 from typing import Any
@@ -18,16 +18,18 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 NAME = "worker1@example"
 WAIT = 40.0  # seconds
 TASKS = 20
-# What a connection says of itself, and the subscription: none of these writes.
-ALLOWED = ("psubscribe", "ping", "hello", "client|setinfo", "select", "info")
+# What a connection says of itself, the subscription, and what polls of the queues ask: none of these writes.
+LISTENING = ("psubscribe", "ping", "hello", "client|setinfo", "select", "info")
+READING = ("scan", "smembers", "llen", "lindex", "hlen", "hscan", "zrange", "memory|usage")
 
 
 @pytest.fixture
 def listener_url(valkey_server: Valkey) -> str:
-    """The URL of a user who may listen to events, and nothing else."""
+    """The URL of a user who may listen to events and read, and nothing else."""
     with valkey_server.client() as client:
-        allowed = [f"+{command}" for command in ALLOWED]
-        acl(client, "SETUSER", "listener", "on", ">secret", "resetkeys", "resetchannels", "&/0.celeryev/*", *allowed)
+        allowed = [f"+{command}" for command in (*LISTENING, *READING)]
+        keys = ("resetkeys", "%R~*", "resetchannels", "&/0.celeryev/*")
+        acl(client, "SETUSER", "listener", "on", ">secret", *keys, *allowed)
         acl(client, "LOG", "RESET")
     return f"redis://listener:secret@127.0.0.1:{valkey_server.port}/0"
 
@@ -40,22 +42,27 @@ def test_it_counts_tasks_and_tries_nothing_that_writes(
     valkey_server: Valkey, listener_url: str, tmp_path: Path
 ) -> None:
     ledger = new_ledger(tmp_path / "ledger")
-    with exporter(listener_url, "--passive", log=tmp_path / "exporter.log") as running:
+    options = ("--passive", "--queues-poll-interval", "500ms")
+    with exporter(listener_url, *options, log=tmp_path / "exporter.log") as running:
         wait_until(lambda: running.get("/-/ready").status == 200, WAIT, "it is ready")
+        unconnected = deaf(running.scrape())  # there may have been a scrape before the connection was open
         with worker(valkey_server.url, ledger, name=NAME, queues=["alpha"], log=tmp_path / "worker.log"):
             producer = Producer(valkey_server.url, ledger)
             for number in range(TASKS):
                 producer.send("add", "alpha", number, 1)
             running.wait_until(lambda metrics: succeeded(metrics) == TASKS, WAIT, "all tasks are counted")
             running.wait_for("celery_worker_task_events_enabled", 1, WAIT, worker=NAME)
+        running.wait_for("celery_queue_length", 0, WAIT, queue="alpha")
         metrics = running.wait_for("celery_worker_up", 0, WAIT, worker=NAME)
         with valkey_server.client() as client:
             refused = acl(client, "LOG")
             mine = [entry for entry in client.client_list() if entry["user"] == "listener"]
         assert refused == []
-        assert [entry["cmd"] for entry in mine] == ["psubscribe"]
+        assert len(mine) == 2  # the stream, and the polls of the queues
+        assert {entry["cmd"] for entry in mine} <= set(LISTENING) | set(READING)
+        assert metrics.value("celery_exporter_poll_success", poller="queues") == 1
         assert metrics.value("celery_broker_up") == 1
-        assert metrics.sum("celery_exporter_deaf_seconds_total") == 0
+        assert deaf(metrics) == unconnected
         assert what_cannot_be_known(metrics) == set()
         assert "level=warning" not in running.process.log
 
@@ -71,6 +78,7 @@ def test_a_worker_that_falls_silent_is_lost_while_others_are_heard(
 ) -> None:
     options = ("--passive", "--worker-timeout", "3s", "--canary-interval", "1s")
     with exporter(listener_url, *options, log=tmp_path / "exporter.log") as running, valkey_server.client() as client:
+        unconnected = deaf(running.scrape())
 
         def beat(name: str) -> None:
             publish(client, event("worker-heartbeat", hostname=name, freq=2.0, active=0, processed=0))
@@ -86,7 +94,7 @@ def test_a_worker_that_falls_silent_is_lost_while_others_are_heard(
         metrics = running.scrape()
         assert metrics.value("celery_worker_up", worker="other@example") == 1
         assert metrics.value("celery_worker_lost_total", worker="silent@example") == 1
-        assert metrics.sum("celery_exporter_deaf_seconds_total") == 0
+        assert deaf(metrics) == unconnected
 
 
 def test_a_lost_connection_is_deaf(valkey_server: Valkey, tmp_path: Path) -> None:
@@ -117,5 +125,13 @@ def hears(running: Exporter, server: Valkey) -> None:
 
 def what_cannot_be_known(metrics: Metrics) -> set[str]:
     """The names, where there are any, of what only canaries and inspection tell."""
-    told = ("_canary_", "_poll_", "worker_concurrency", "worker_processes", "worker_prefetch", "worker_main_process")
+    told = (
+        "_canary_",
+        "queue_workers",
+        "queue_concurrency",
+        "worker_concurrency",
+        "worker_processes",
+        "worker_prefetch",
+        "worker_main_process",
+    )
     return {name for name in metrics.names if any(part in name for part in told)}

@@ -13,6 +13,7 @@ from celeryscope.errors import ConfigError
 from celeryscope.metrics import catalog
 from celeryscope.naming import Rename
 from celeryscope.objectives import QueueObjectives, TaskObjectives
+from celeryscope.redaction import redact
 from celeryscope.settings import Setting
 from celeryscope.values import Address
 
@@ -142,10 +143,10 @@ class TestBroker:
 
 
 NOT_ALLOWED: dict[str, tuple[object, ...]] = {
-    "task_ttl": ("0", "-1", "1w", "nan", "inf", "1e3", "", "4000d", True, 0, [1], float("nan")),
+    "task_ttl": ("0", "-1", "1w", "nan", "inf", "1e3", "", "4000d", True, 0, [1], float("nan"), 10**400),
     "max_message_bytes": ("0", "1.5", "4 Mb", "-1", 1.5, False),
     "max_sent_tasks": ("0", "1.0", "1_", "1k", 2.0, True, 10**10),
-    "runtime_buckets": ("", "1,1", "2,1", "0,1", "1,x", [], ["a"], [1, True], 5, list(range(1, 200))),
+    "runtime_buckets": ("", "1,1", "2,1", "0,1", "1,x", [], ["a"], [1, True], 5, list(range(1, 200)), [10**400]),
     "listen_address": ("9808", "h:", "::1:9808", "h:65536", "[::1]", "http://h:1", 9808),
     "accept_content": ("pickle", "json,yaml", [], ""),
     "rate_limit_exceptions": ("a b", "A;B", ["1x"], [1]),
@@ -386,3 +387,53 @@ class TestUnknownVariables:
         }
         assert config.unknown_variables(service) == []
         assert len(config.unknown_variables({"CELERYSCOPE_LISTEN_PORT": "1"})) == 1
+
+
+class TestQueues:
+    def test_they_are_named_by_options_a_variable_or_an_array(self, tmp_path: Path) -> None:
+        assert load(queues=("a", "b,c")).queues == ("a", "b,c")
+        assert load(environ={"CELERYSCOPE_QUEUES": "a, b ,a"}).queues == ("a", "b")
+        assert load('queues = ["a", "b"]', tmp_path=tmp_path).queues == ("a", "b")
+        assert SETTINGS["queues"].flags == ("--queue",)
+
+    def test_a_queue_key_is_one_of_tables(self, tmp_path: Path) -> None:
+        assert 'such as [queue."NAME"]' in error_of('queue = ["a"]', tmp_path=tmp_path)
+
+    @pytest.mark.parametrize("key", ["queues_poll_interval", "workers_poll_interval"])
+    def test_what_is_polled_outlives_two_polls(self, key: str) -> None:
+        interval: dict[str, Any] = {key: "2m"}
+        message = error_of(**interval)
+        assert message == f"poll_stale_after is 120 s: must be at least 2 times {key}, which is 120 s"
+        assert load(**interval, poll_stale_after="4m").poll_stale_after == 240.0
+
+
+class TestManagementUrl:
+    URL = "https://watcher:hunter2@rabbit:15672"
+
+    def test_it_is_a_url_or_in_a_file(self, tmp_path: Path) -> None:
+        file = tmp_path / "url"
+        file.write_text(f"{self.URL}\n")
+        assert load(management_url=self.URL).management_url == self.URL
+        assert load(management_url_file=str(file)).management_url == self.URL
+        assert load().management_url == ""
+
+    def test_not_both(self, tmp_path: Path) -> None:
+        message = error_of(management_url=self.URL, management_url_file=str(tmp_path / "url"))
+        assert message.startswith("the management API is given more than once, by option --management-url and option")
+
+    def test_what_is_none_is_told_without_it(self, tmp_path: Path) -> None:
+        file = tmp_path / "url"
+        file.write_text("watcher:hunter2@rabbit")
+        for message in (error_of(management_url="hunter2@rabbit"), error_of(management_url_file=str(file))):
+            assert "hunter2" not in message
+            assert "must be a URL such as https://USER:PASSWORD@HOST:15672" in message
+
+    def test_a_file_that_is_not_there_is_named(self, tmp_path: Path) -> None:
+        message = error_of(management_url_file=str(tmp_path / "absent"))
+        assert message.startswith(
+            f"the management API URL's file {tmp_path / 'absent'}, from option --management-url-file"
+        )
+
+    def test_its_password_is_masked_wherever_it_is_shown(self) -> None:
+        assert "hunter2" not in repr(load(management_url=self.URL))
+        assert "hunter2" not in redact("refused hunter2")

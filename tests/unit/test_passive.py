@@ -126,7 +126,11 @@ def test_passive_builds_a_monitor_without_anything_that_writes() -> None:
     assert (monitor._canary, monitor._polls, monitor._switching) == (None, None, None)
     assert tracker_settings(config).canary_interval == inf
     assert not monitor.is_ready()
+    assert monitor._listener is not None
+    assert monitor._queue_polls is not None
     monitor._listener.attempted.set()
+    assert not monitor.is_ready()
+    monitor._queue_polls.attempted.set()
     assert monitor.is_ready()
 
 

@@ -9,8 +9,9 @@ import pytest
 
 from celeryscope.clock import SystemClock
 from celeryscope.errors import PollError
+from celeryscope.loops.core import Core
+from celeryscope.loops.switching import MOST_NAMES, MOST_SAID, EventSwitching
 from celeryscope.metrics.health import ExporterHealth
-from celeryscope.monitor import MOST_NAMES, MOST_SAID, Core, EventSwitching
 from celeryscope.pollers.mailbox import Commands, Replies
 from celeryscope.pollers.task_events import (
     COMMAND,

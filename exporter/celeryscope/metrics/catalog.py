@@ -162,7 +162,52 @@ SLO_THRESHOLD = _gauge(
     "celery_slo_threshold_seconds", "Longest wait or runtime that is good, as configured.", (*T, "slo")
 )
 
-# Queues.
+# Queues, from polls of the broker. All of them are as old as the last poll.
+QUEUE_LENGTH = _gauge(
+    "celery_queue_length", "Messages that wait in the queue, ready for delivery, over all priorities.", ("queue",)
+)
+QUEUE_PRIORITY_LENGTH = _gauge(
+    "celery_queue_priority_length",
+    "Those of one priority. Only where the broker keeps them apart.",
+    ("queue", "priority"),
+)
+QUEUE_UNACKED = _gauge(
+    "celery_queue_unacked",
+    "Messages that workers hold and have not acknowledged: estimated from a sample of them where they are very many.",
+    ("queue",),
+)
+QUEUE_DELAYED = _gauge(
+    "celery_queue_delayed",
+    "Messages that the broker itself holds until they are due, not counted as waiting.",
+    ("queue",),
+)
+QUEUE_CONSUMERS = _gauge("celery_queue_consumers", "Consumers of the queue, by the broker's own count.", ("queue",))
+QUEUE_WORKERS = _gauge(
+    "celery_queue_workers",
+    "Workers that consume the queue, by what they last told. Absent while no poll of the workers succeeds.",
+    ("queue",),
+)
+QUEUE_CONCURRENCY = _gauge(
+    "celery_queue_concurrency",
+    "Tasks that these workers can run at once. What a worker shares among queues is counted in each of them.",
+    ("queue",),
+)
+QUEUE_BYTES = _gauge(
+    "celery_queue_bytes",
+    "Size of the queue's messages. Only where the broker adds it up, as Redis does not.",
+    ("queue",),
+)
+QUEUE_OLDEST = _gauge(
+    "celery_queue_oldest_task_timestamp_seconds",
+    "When the task that is delivered next was due (the later of sent and ETA). Without a task-sent event a bound: "
+    "since when it was seen to be next, so that it has waited at least so long. Absent where the queue is empty.",
+    ("queue",),
+)
+QUEUE_HEAD_BYTES = _gauge(
+    "celery_queue_head_message_bytes",
+    "Size of the message that is delivered next: a sample of the queue's messages.",
+    ("queue",),
+)
 QUEUE_WAIT_OBJECTIVE = _gauge(
     "celery_queue_wait_objective_seconds",
     "How long a task may wait in the queue: configured for the queue, else --queue-wait-objective.",
@@ -181,6 +226,16 @@ TASK_RATE_LIMIT_DELAY = _histogram(
     (*T, "limiter"),
     RUNTIME_BUCKETS,
 )
+TASK_RATE_LIMIT = _gauge(
+    "celery_task_rate_limit_per_second",
+    "Starts that Celery's rate_limit allows: the sum over live workers that limit the task. Absent where none does.",
+    ("task",),
+)
+TASKS_RATE_LIMIT_HELD = _gauge(
+    "celery_tasks_rate_limit_held",
+    "Tasks that are due and have been in a worker that limits them for over a second, while it has a slot free.",
+    ("task",),
+)
 RATE_LIMITER_LIMIT = _gauge("celery_rate_limiter_limit", "Limit that a limiter last announced.", ("limiter",))
 RATE_LIMITER_REMAINING = _gauge(
     "celery_rate_limiter_remaining", "What a limiter last announced as left of its limit.", ("limiter",)
@@ -198,6 +253,16 @@ WORKER_LAST_HEARTBEAT = _gauge(
 )
 WORKER_START_TIME = _gauge("celery_worker_start_time_seconds", "When the worker was started.", W)
 WORKER_TASKS_ACTIVE = _gauge("celery_worker_tasks_active", "Tasks that the worker runs now.", W)
+WORKER_TASKS_RESERVED = _gauge(
+    "celery_worker_tasks_reserved",
+    "Tasks that wait in the worker for a free slot. Absent where it may hold so many that it is not asked for them.",
+    W,
+)
+WORKER_TASKS_SCHEDULED = _gauge(
+    "celery_worker_tasks_scheduled",
+    "Tasks that wait in the worker for their ETA. Where they are very many: by how much they raise its prefetch limit.",
+    W,
+)
 WORKER_CONCURRENCY = _gauge("celery_worker_concurrency", "Tasks that the worker's pool can run at once.", W)
 WORKER_PROCESSES = _gauge("celery_worker_processes", "Processes of the pool. Absent for thread pools.", W)
 WORKER_PREFETCH_LIMIT = _gauge(
@@ -220,6 +285,11 @@ WORKER_MEMORY_MAX = _gauge(
     W,
 )
 WORKER_RESTARTS = _counter("celery_worker_restarts_total", "Times that the worker came back as another process.", W)
+WORKER_CHILD_REPLACEMENTS = _counter(
+    "celery_worker_child_replacements_total",
+    "Processes of the worker's pool that took the place of others. A lower bound: those that polls meet.",
+    W,
+)
 WORKER_LOST = _counter(
     "celery_worker_lost_total", "Times that heartbeats stopped without a farewell while we provably heard.", W
 )
@@ -241,7 +311,32 @@ WORKER_EVENTS_LOST = _counter(
 
 # The broker.
 BROKER_UP = _gauge("celery_broker_up", "1: every connection to the broker works. 0: one was refused or lost.")
-BROKER_INFO = _gauge("celery_broker_info", "The broker's transport.", ("transport",))
+BROKER_INFO = _gauge(
+    "celery_broker_info",
+    "The broker's transport, and the version that the server last told: empty until then.",
+    ("transport", "version"),
+)
+BROKER_MEMORY_USED = _gauge("celery_broker_memory_used_bytes", "Memory that the broker uses.")
+BROKER_MEMORY_MAX = _gauge(
+    "celery_broker_memory_max_bytes", "Memory at which the broker refuses messages or evicts. Absent without a limit."
+)
+BROKER_EVICTED_KEYS = _counter(
+    "celery_broker_evicted_keys_total",
+    "Keys that the server evicted for want of memory, by its own count since its start: queues may be among them.",
+)
+BROKER_EVICTION_POLICY = _gauge(
+    "celery_broker_eviction_policy_info", "What the server evicts for want of memory.", ("policy",)
+)
+BROKER_ALARM = _gauge(
+    "celery_broker_alarm", "1: the broker blocks publishers for want of memory or disk. 0: it does not.", ("alarm",)
+)
+BROKER_OLDEST_UNACKED = _gauge(
+    "celery_broker_oldest_unacked_timestamp_seconds",
+    "When the message that was not acknowledged for longest was delivered, of all queues.",
+)
+BROKER_VISIBILITY_TIMEOUT = _gauge(
+    "celery_broker_visibility_timeout_seconds", "Time after which a message without acknowledgement is delivered again."
+)
 
 # The exporter itself.
 EXPORTER_EVENTS = _counter("celery_exporter_events_total", "Events handled, by type.", ("type",))

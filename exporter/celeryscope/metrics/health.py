@@ -17,12 +17,17 @@ class ExporterHealth:
         self._store = store
         self._clock = clock
         self._connections: dict[str, bool] = {}
+        self._transport = ""
         self._opened_before = False
         labels = (__version__, platform.python_version(), versions.get("celery", ""))
         with store.lock:
             store.set(catalog.EXPORTER_BUILD_INFO, labels, 1)
-            store.set(catalog.EXPORTER_CONNECTED, (), 0)
-            store.cell(catalog.EXPORTER_RECONNECTS)
+
+    def stream_expected(self) -> None:
+        """There is an event stream to open."""
+        with self._store.lock:
+            self._store.set(catalog.EXPORTER_CONNECTED, (), 0)
+            self._store.cell(catalog.EXPORTER_RECONNECTS)
 
     def stream_opened(self) -> None:
         """The event stream was opened."""
@@ -45,8 +50,14 @@ class ExporterHealth:
 
     def transport(self, name: str) -> None:
         """The transport by which the broker is reached."""
+        self._transport = name
+        self.version("")
+
+    def version(self, version: str) -> None:
+        """The version that the broker's server tells."""
         with self._store.lock:
-            self._store.set(catalog.BROKER_INFO, (name,), 1)
+            self._store.clear(catalog.BROKER_INFO)
+            self._store.set(catalog.BROKER_INFO, (self._transport, version), 1)
 
     def polled(self, poller: str, succeeded: bool, duration: float) -> None:
         """A poll is over, after `duration` seconds."""

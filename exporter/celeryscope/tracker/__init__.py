@@ -5,7 +5,7 @@ to the same numbers. Its caller holds the store's lock.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from math import inf
 from typing import Any
 
@@ -27,12 +27,15 @@ from celeryscope.events import (
 from celeryscope.metrics import catalog
 from celeryscope.metrics.catalog import OTHER
 from celeryscope.metrics.store import Cell, Store
-from celeryscope.readings import EventSender, WorkerReading
+from celeryscope.readings import BrokerReading, EventSender, RunningReading, WorkerReading
+from celeryscope.tracker.backfill import Backfill
 from celeryscope.tracker.expectations import Expectations
 from celeryscope.tracker.hearing import Hearing
 from celeryscope.tracker.holding import WorkerTaskEvent
 from celeryscope.tracker.labels import Labels, clean_label
 from celeryscope.tracker.pairs import Pairs
+from celeryscope.tracker.queues import Queues
+from celeryscope.tracker.rate_limits import RateLimits
 from celeryscope.tracker.settings import TrackerSettings
 from celeryscope.tracker.table import TaskTable
 from celeryscope.tracker.tasks import Tasks
@@ -72,6 +75,9 @@ class Tracker:
             settings=settings,
             disorder=self._disorder,
         )
+        self._backfill = Backfill(self._pairs, self._table, self.hearing)
+        self._rate_limits = RateLimits(store, task_labels)
+        self._queues = Queues(store, queue_labels, self._table.due, settings.poll_stale_after)
         self._throttles: deque[tuple[float, TaskRateLimited]] = deque()
         self._custom_types: dict[str, Cell] = {}
         self._cleaned_at: float | None = None
@@ -100,6 +106,8 @@ class Tracker:
         """The event stream was opened."""
         self.hearing.opened(now.elapsed)
         self._tasks.expect_sent(now.elapsed)
+        if self._settings.backfill_patience and self._witness is None:  # where nobody is asked, nothing will be told
+            self._tasks.expect_lists(now.elapsed + self._settings.backfill_patience)
 
     def listened(self, now: Moment) -> None:
         """The event stream was read without an error, whether something came or not."""
@@ -108,6 +116,8 @@ class Tracker:
 
     def handle(self, events: Iterable[Decoded], now: Moment) -> None:
         """Take the events of one batch, in the order in which they arrived."""
+        if self._tasks.holds.lists_expected_until is not None:
+            events = self._hold_unknown(events)
         handlers, held = self._handlers, self._tasks.held
         event: Decoded | None = None
         for event in events:
@@ -123,12 +133,36 @@ class Tracker:
             self._store.set(catalog.EXPORTER_LAST_EVENT, (), now.wall)
 
     def apply(self, readings: Iterable[WorkerReading], now: Moment) -> None:
-        """Take what inspection told of workers."""
+        """Take what a poll of the workers told."""
+        self._queues.workers_asked(now.elapsed)
         known = self._workers.silent_tasks
+        lists_taken = False
+        since = self.hearing.since
         for reading in readings:
-            self._workers.apply(reading, now)
+            worker = self._workers.apply(reading, now)
+            self._backfill.take(worker, reading, now)
+            if reading.running is not None and reading.asked_at is not None:
+                self.apply_running([RunningReading(reading.worker, reading.asked_at, reading.running)], now)
+                if since is not None and reading.asked_at >= since:
+                    lists_taken = True
+        if lists_taken:
+            self._tasks.lists_taken(now)
         if self._workers.silent_tasks != known:
-            self._table.drop_silent(self._workers.silent_tasks - known)
+            self._table.waiting.drop_named(self._workers.silent_tasks - known)
+
+    def apply_running(self, readings: Iterable[RunningReading], now: Moment) -> None:
+        """Take what workers told of the tasks that they run."""
+        for reading in readings:
+            self._workers.apply_running(reading, now.elapsed)
+
+    def apply_broker(self, reading: BrokerReading, now: Moment) -> None:
+        """Take what a poll of the broker told."""
+        self._queues.apply(reading, now)
+
+    def known_queues(self) -> set[str]:
+        """Return the names of the queues that the configuration, workers or events tell of."""
+        settings = self._settings
+        return {*settings.queues, *settings.objectives.queues.exact, *self._workers.queues(), *self._pairs.queue_names}
 
     def tick(self, now: Moment) -> None:
         """Let time pass: what was held, due, gone or given up. To be called a few times a second."""
@@ -150,13 +184,21 @@ class Tracker:
             store.clear(spec)
             for labels, since in oldest.items():
                 store.set(spec, labels, since)
-        self._expectations.refresh(self._pairs.labels(), self._workers.queues())
+        self._rate_limits.refresh(self._workers, self._table.attempts.values(), now.elapsed)
+        known = self.known_queues() | self._queues.polled
+        self._queues.refresh(known, self._workers, now.elapsed)
+        self._expectations.refresh(self._pairs.labels(), known)
         store.set(catalog.EXPORTER_TRACKED_TASKS, (), len(self._table))
-        store.cell(catalog.EXPORTER_DEAF_SECONDS).value = self.hearing.deaf_seconds(now.elapsed)
+        if self._settings.hears:
+            store.cell(catalog.EXPORTER_DEAF_SECONDS).value = self.hearing.deaf_seconds(now.elapsed)
 
     def askable_workers(self, now: Moment) -> list[str]:
-        """Return the node names of the workers that are up and not known to be unable to answer."""
+        """Return the node names of the workers that are up, or answered of late, and are able to answer."""
         return self._workers.askable(now.elapsed)
+
+    def workers_to_look_at(self, now: Moment) -> list[str]:
+        """Return the node names of the workers to be asked now for what they run; they are taken to be asked."""
+        return self._workers.to_look_at(now.elapsed)
 
     def event_senders(self, now: Moment) -> list[EventSender]:
         """Return what is known of the task events of the workers that are up."""
@@ -181,6 +223,15 @@ class Tracker:
             tasks_sent=sent,
             tasks_started=started,
         )
+
+    def _hold_unknown(self, events: Iterable[Decoded]) -> Iterator[Decoded]:
+        """Hold the events of tasks that inspection is about to name; return the others, one after the other."""
+        held = self._tasks.held
+        for event in events:
+            if isinstance(event, WorkerTaskEvent) and event.uuid not in held and self._tasks.hold_unknown(event):
+                self._handlers[type(event)][0].value += 1
+            else:
+                yield event
 
     def _sign_of_life(self, event: WorkerEvent, now: Moment) -> None:
         disorder = self._workers.sign_of_life(event, now)

@@ -27,10 +27,10 @@ class Expectations:
         self._queues: dict[str, float | None] = {}
         self._tasks: dict[str, float | None] = {}
 
-    def refresh(self, pairs: Iterable[tuple[str, str]], consumed: Iterable[str]) -> None:
-        """Set the gauges. `pairs` are labels of tasks in queues, `consumed` names of queues that workers consume."""
+    def refresh(self, pairs: Iterable[tuple[str, str]], known: Iterable[str]) -> None:
+        """Set the gauges. `pairs` are labels of tasks in queues, `known` names of queues from wherever."""
         pairs = list(pairs)
-        seen = {queue for _, queue in pairs} | {self._queue_labels.of(name) for name in consumed}
+        seen = {queue for _, queue in pairs} | {self._queue_labels.of(name) for name in known}
         queues = self._named_queues | (seen - NO_NAMES)
         self._queues = self._set(catalog.QUEUE_WAIT_OBJECTIVE, queues, self._queues, self._allowed_wait)
         tasks = self._named_tasks | ({task for task, _ in pairs} - NO_NAMES)

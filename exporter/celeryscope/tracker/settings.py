@@ -12,6 +12,7 @@ from celeryscope.objectives import DEFAULT_ALLOWED_WAIT, Objectives
 class TrackerSettings:
     """Bounds in tasks, durations in seconds."""
 
+    hears: bool = True  # whether the transport carries events at all
     canary_interval: float = 15.0
     worker_timeout: float = 30.0
     solo_worker_timeout: float = 3600.0
@@ -29,4 +30,7 @@ class TrackerSettings:
     queue_names: NameRules = field(default_factory=NameRules)
     objectives: Objectives = field(default_factory=Objectives)
     queue_wait_objective: float = DEFAULT_ALLOWED_WAIT
+    queues: tuple[str, ...] = ()  # names that are known from the start
+    poll_stale_after: float = 120.0
+    backfill_patience: float = 5.0  # that events of unknown tasks wait for inspection once the stream is open; 0: never
     beat_intervals: Mapping[str, float] = field(default_factory=dict)  # by name of task
