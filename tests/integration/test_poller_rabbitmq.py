@@ -295,6 +295,7 @@ def test_the_management_api_tells_everything_of_celerys_queues_and_nothing_of_ot
     assert names_of(rabbitmq_server, vhost) == before
 
 
+@pytest.mark.full
 def test_a_memory_alarm_is_told_while_it_is_raised(rabbitmq_server: RabbitMQ, vhost: str) -> None:
     poller = management(rabbitmq_server, vhost)
     rabbitmq_server.control("set_vm_memory_high_watermark", "0.0001")

@@ -161,6 +161,7 @@ def test_a_worker_that_does_not_answer_costs_one_timeout_once(valkey_server: Val
     asking.close()
 
 
+@pytest.mark.full
 def test_a_thousand_workers_answer_in_one_poll(valkey_server: Valkey) -> None:
     names = [f"celery@worker{number}" for number in range(1_000)]
     app = application(valkey_server.url)

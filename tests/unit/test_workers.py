@@ -407,8 +407,15 @@ class TestAnswers:
         assert story.value("celery_worker_tasks_reserved", W) is None
 
     def test_the_usual_prefetch_is_learned_from_what_was_listed(self, story: Story) -> None:
-        self.answer(story, prefetch=44, scheduled=4)
+        for _ in range(2):
+            self.answer(story, prefetch=44, scheduled=4)
         self.answer(story, prefetch=5_040, reserved=None, scheduled=None)
+        assert story.value("celery_worker_tasks_scheduled", W) == 5_000
+
+    def test_what_was_listed_while_tasks_came_teaches_nothing(self, story: Story) -> None:
+        self.answer(story, prefetch=10, scheduled=0)
+        self.answer(story, prefetch=110, scheduled=300)  # told some time after the prefetch
+        self.answer(story, prefetch=5_010, reserved=None, scheduled=None)
         assert story.value("celery_worker_tasks_scheduled", W) == 5_000
 
     def test_without_a_limit_of_the_prefetch_neither_is_known(self, story: Story) -> None:

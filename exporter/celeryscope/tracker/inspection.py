@@ -95,8 +95,11 @@ class Inspection:
     def _scheduled(self, worker: Worker, reading: WorkerReading) -> int | None:
         """Return how many tasks wait for their ETA; where they were too many to list, what they add to the prefetch."""
         if reading.scheduled is not None:
-            if reading.prefetch:
+            # The two are told one after the other: while tasks come or go they do not belong together.
+            listed = (reading.prefetch, reading.scheduled)
+            if reading.prefetch and (not reading.scheduled or listed == worker.listed):
                 worker.usual_prefetch = max(0, reading.prefetch - reading.scheduled)
+            worker.listed = listed
             return reading.scheduled
         if reading.running is None or not reading.prefetch or reading.concurrency is None:
             return None

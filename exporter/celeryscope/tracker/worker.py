@@ -33,6 +33,7 @@ class Worker:
         self.name = name
         self.label = (clean_label(name),)
         self.up: bool | None = None  # None: no heartbeat yet
+        self.up_since = 0.0  # elapsed seconds of its first heartbeat since it came up or was restarted
         self.gone_at: float | None = None  # elapsed seconds
         self.seen_at = 0.0  # elapsed seconds of its last event of any kind
         self.heard_at = 0.0  # elapsed seconds of its last heartbeat
@@ -45,7 +46,7 @@ class Worker:
         self.skews: deque[float] = deque(maxlen=HEARTBEATS_FOR_SKEW)
         self.skew: float | None = None
         self.correction = 0.0  # seconds to add to its timestamps
-        self.queues: tuple[str, ...] = ()  # that it consumes, as it last told
+        self.queues: tuple[str, ...] | None = None  # that it consumes, as it last told; None before it has
         self.only_queue: str | None = None
         self.concurrency: int | None = None  # tasks that it can run at once, as it last told
         self.solo = False
@@ -73,6 +74,7 @@ class Worker:
         self.pool_pids: frozenset[int] | None = None  # likewise
         self.rate_limits: Mapping[str, float] = {}  # starts per second by task, likewise
         self.usual_prefetch: int | None = None  # without what is added for tasks whose ETA is ahead
+        self.listed: tuple[int | None, int] | None = None  # prefetch and scheduled, when the latter was last listed
         self.restarts = store.cell(catalog.WORKER_RESTARTS, self.label)
         self.lost = store.cell(catalog.WORKER_LOST, self.label)
         self.events_lost = store.cell(catalog.WORKER_EVENTS_LOST, self.label)
