@@ -138,6 +138,42 @@ class TestEventsThatAreUnderWay:
         assert story.moved("celery_task_succeeded_total") == {SLOW: 1}
         assert story.moved("celery_exporter_disorder_total") == {}
 
+    def test_a_start_from_before_the_retry_that_inspection_showed_is_no_redelivery(self, story: Story) -> None:
+        story.started("a")
+        story.wait(0.5)
+        story.received("a", retries=1)
+        story.retried("a")
+        story.wait(3)
+        story.started("a")
+        lists(story, held("a", at=EPOCH + 3.5))
+        story.wait(1)
+        story.succeeded("a", runtime=None)
+        story.wait(1)
+        unknown = ("app.work", "unknown")  # the retry's queue: this worker may consume any
+        assert story.moved("celery_task_redelivered_total") == {}
+        assert story.moved("celery_task_started_total") == {SLOW: 1, unknown: 1}
+        assert story.moved("celery_task_retried_total") == {SLOW: 1}
+        assert story.moved("celery_task_succeeded_total") == {unknown: 1}
+        assert story.series("celery_task_runtime_seconds") == {
+            (*SLOW, "retried"): (1, pytest.approx(0.5)), (*unknown, "succeeded"): (1, pytest.approx(1)),
+        }  # fmt: skip
+        assert story.moved("celery_exporter_disorder_total") == {}
+        assert story.moved("celery_tasks_in_flight") == {}
+
+    def test_nor_is_the_retry_of_a_task_whose_start_waited_for_its_name(self, story: Story) -> None:
+        story.started("a")
+        story.sent("a", queue="slow", retries=1)
+        story.received("a", retries=1)
+        story.started("a")
+        story.retried("a")
+        lists(story)
+        story.succeeded("a")
+        story.wait(1)
+        for name, number in (("started", 2), ("retried", 1), ("succeeded", 1), ("redelivered", 0), ("wait_unknown", 1)):
+            assert story.series(f"celery_task_{name}_total") == {SLOW: number}, name
+        assert story.moved("celery_exporter_disorder_total") == {}
+        assert story.moved("celery_tasks_in_flight") == {}
+
     def test_and_no_longer_than_that(self, story: Story) -> None:
         story.succeeded("a")
         story.wait(PATIENCE)

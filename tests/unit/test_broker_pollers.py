@@ -239,7 +239,18 @@ def test_answers_that_are_no_use_are_one_line_without_the_secret(
 
 
 @pytest.mark.parametrize(
-    "url", ["", "rabbit:15672", "ftp://h", "file:///etc/passwd", "http://", "http://h:x", "http://h /"]
+    "url",
+    [
+        "",
+        "rabbit:15672",
+        "ftp://h",
+        "file:///etc/passwd",
+        "http://",
+        "http://h:x",
+        "http://h /",
+        "http://u:12#x@h:15672",
+        "http://u:1/x@h",
+    ],
 )
 def test_a_url_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):

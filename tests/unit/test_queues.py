@@ -265,6 +265,27 @@ class TestWorkersOfAQueue:
         assert story.series("celery_queue_workers") == {**none, ("fast",): 1, ("polled",): 1}
         assert story.series("celery_queue_concurrency") == {**none, ("fast",): 4, ("polled",): 4}
 
+    def test_a_worker_that_beats_and_never_told_may_consume_any_queue(self, story: Story) -> None:
+        story.poll(queue("slow"))
+        story.heartbeat()
+        story.inspect(queues=("fast",), concurrency=4)
+        for _ in range(6):
+            story.heartbeat(hostname=OTHER)
+            story.inspect(queues=("fast",), concurrency=4)
+            story.wait(2)
+        assert story.series("celery_queue_workers") == {("fast",): 1}
+        assert story.series("celery_queue_concurrency") == {("fast",): 4}
+        story.inspect(OTHER, queues=(), concurrency=4)
+        assert story.series("celery_queue_workers") == {("fast",): 1, ("slow",): 0}
+
+    def test_one_that_ends_as_soon_as_it_has_begun_hides_no_zero(self, story: Story) -> None:
+        story.poll(queue("slow"))
+        for pid in range(1, 31):
+            story.heartbeat(hostname=OTHER, pid=pid)
+            story.wait(2)
+            story.tracker.apply([], story.now)
+            assert story.series("celery_queue_workers") == {("slow",): 0}
+
     def test_they_add_up(self, story: Story) -> None:
         for name, slots in ((WORKER, 4), (OTHER, 8)):
             story.heartbeat(hostname=name)
@@ -383,8 +404,22 @@ class TestKnownQueues:
         story.sent("a", queue="evented")
         story.sent("b", queue=None, exchange="topic", routing_key="somewhere")
         story.inspect(queues=("consumed",))
-        story.poll(queue("polled"))
+        story.poll(queue("polled", 0))
         assert story.tracker.known_queues() == {"named", "tabled", "evented", "consumed"}
+
+    def test_a_backlog_is_asked_for_when_those_who_named_its_queue_are_long_gone(self) -> None:
+        story = Story(worker_retention=600.0)
+        story.heartbeat()
+        story.inspect(queues=("fast", "slow"), concurrency=4)
+        story.poll(queue("fast"), queue("slow", 0))
+        story.heartbeat(kind="worker-offline")
+        story.wait(700)
+        assert story.tracker.known_queues() == {"fast"}
+        story.poll(queue("fast"))
+        story.tracker.apply([], story.now)
+        assert story.series("celery_queue_workers") == {("fast",): 0}
+        story.poll(queue("fast", 0))
+        assert story.tracker.known_queues() == set()
 
     def test_names_are_as_events_tell_them(self) -> None:
         story = excluding(".*private")

@@ -95,6 +95,18 @@ def test_a_poll_of_newcomers_does_not_put_off_that_of_all(story: Story, poller: 
     assert poller.asked == [EVERYBODY, ("b@x",), KNOWN]
 
 
+def test_a_newcomer_that_does_not_answer_yet_says_nothing_of_the_others(
+    story: Story, poller: FakePoller, polls: WorkerPolls
+) -> None:
+    beat(story, poller, "a@x")
+    polls.poll_if_due()
+    story.heartbeat(hostname="b@x")
+    poller.answering.clear()
+    polls.poll_if_due()
+    assert poller.asked == [EVERYBODY, ("b@x",)]
+    assert story.value("celery_exporter_poll_success", "workers") == 1
+
+
 def test_a_poll_that_nobody_answers_is_no_success_and_says_so_once(
     story: Story, poller: FakePoller, polls: WorkerPolls, caplog: pytest.LogCaptureFixture
 ) -> None:

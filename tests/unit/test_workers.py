@@ -406,6 +406,18 @@ class TestAnswers:
         assert story.value("celery_worker_tasks_scheduled", W) == 20_000
         assert story.value("celery_worker_tasks_reserved", W) is None
 
+    def test_a_clock_that_was_set_back_is_no_restart(self, story: Story) -> None:
+        story.listen()
+        self.answer(story, uptime=100.0, accepted={"app.work": 1_000})
+        story.wait(30)
+        self.answer(story, uptime=122.0, accepted={"app.work": 1_010})
+        assert story.value("celery_task_accepted_total", "app.work") == 10
+        assert story.moved("celery_worker_restarts_total") == {}
+        story.wait(30)
+        self.answer(story, uptime=20.0, accepted={"app.work": 5})
+        assert story.value("celery_task_accepted_total", "app.work") == 15
+        assert story.value("celery_worker_restarts_total", W) == 1
+
     def test_the_usual_prefetch_is_learned_from_what_was_listed(self, story: Story) -> None:
         for _ in range(2):
             self.answer(story, prefetch=44, scheduled=4)

@@ -56,6 +56,22 @@ def stats(kind: str = "prefork", **changes: Any) -> dict[str, Any]:
     return reply | changes
 
 
+@pytest.mark.parametrize(
+    ("processes", "scaler", "concurrency"),
+    [
+        ([1, 2], None, 2),
+        ([1, 2, 3, 4], None, 4),  # after `pool_grow`
+        ([1, 2], {"max": 10, "min": 2, "current": 2, "qty": 0}, 10),
+        ("N/A", {"max": "10"}, 2),
+    ],
+)
+def test_a_pool_that_grows_can_run_more_than_it_began_with(processes: Any, scaler: Any, concurrency: int) -> None:
+    pool = POOLS["prefork"] | {"processes": processes}
+    reading = parse_worker("a@x", {"stats": stats(pool=pool, autoscaler=scaler)}, "Linux")
+    assert reading is not None
+    assert reading.concurrency == concurrency
+
+
 QUEUES = [
     {"name": "mail", "exchange": {"name": "mail", "type": "direct"}, "routing_key": "mail", "durable": True},
     {"name": "both", "exchange": {"name": "both", "type": "direct"}, "routing_key": "both", "durable": True},

@@ -53,7 +53,8 @@ class WorkerPolls:
                 self._asked = workers.union(reading.worker for reading in readings)
         finally:
             self._core.health.broker("workers", works=works)
-            self._core.health.polled("workers", answered, self._core.clock.now().elapsed - now.elapsed)
+            if everybody or not works:  # newcomers that do not answer yet say nothing of the others
+                self._core.health.polled("workers", answered, self._core.clock.now().elapsed - now.elapsed)
             self.attempted.set()
         if everybody:
             self._note(mute=not answered)

@@ -184,7 +184,8 @@ QUEUE_DELAYED = _gauge(
 QUEUE_CONSUMERS = _gauge("celery_queue_consumers", "Consumers of the queue, by the broker's own count.", ("queue",))
 QUEUE_WORKERS = _gauge(
     "celery_queue_workers",
-    "Workers that consume the queue, by what they last told. Absent while no poll of the workers succeeds.",
+    "Workers that consume the queue, by what they last told. Absent while no poll of the workers succeeds, and "
+    "instead of 0 while a worker is up that never told.",
     ("queue",),
 )
 QUEUE_CONCURRENCY = _gauge(
@@ -263,7 +264,9 @@ WORKER_TASKS_SCHEDULED = _gauge(
     "Tasks that wait in the worker for their ETA. Where they are very many: by how much they raise its prefetch limit.",
     W,
 )
-WORKER_CONCURRENCY = _gauge("celery_worker_concurrency", "Tasks that the worker's pool can run at once.", W)
+WORKER_CONCURRENCY = _gauge(
+    "celery_worker_concurrency", "Tasks that the worker's pool can run at once; with an autoscaler, at most.", W
+)
 WORKER_PROCESSES = _gauge("celery_worker_processes", "Processes of the pool. Absent for thread pools.", W)
 WORKER_PREFETCH_LIMIT = _gauge(
     "celery_worker_prefetch_limit", "Messages that the worker takes before it acknowledges one.", W

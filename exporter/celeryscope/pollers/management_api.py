@@ -59,6 +59,8 @@ class ManagementApi:
             host, port = parts.hostname, parts.port
         except ValueError:
             host, port, parts = None, None, urlsplit("")
+        if "@" in f"{parts.path}{parts.query}{parts.fragment}":
+            host = None  # a password that is not encoded has been taken apart: part of it looks like a port
         if parts.scheme not in {"http", "https"} or not host or re.search(r"[\x00-\x20\x7f]", url):
             raise ConfigError(f"the management API's URL cannot be read: {URL_FORM}")
         register(parts.password or "")

@@ -63,7 +63,7 @@ def parse_worker(
     return WorkerReading(
         worker=worker,
         pool=parse_pool(pool.get("implementation")),
-        concurrency=_count(pool.get("max-concurrency")),
+        concurrency=parse_concurrency(stats),
         processes=len(processes) if isinstance(processes, list) else None,
         prefetch=_count(stats.get("prefetch_count")),
         uptime=_number(stats.get("uptime")),
@@ -94,6 +94,19 @@ def parse_pool(implementation: Any) -> str | None:
     if package != "celery.concurrency" or name != "TaskPool":
         return implementation
     return POOLS.get(pool, pool)
+
+
+def parse_concurrency(stats: Mapping[str, Any]) -> int | None:
+    """Return how many tasks a worker can run at once; None where its statistics do not tell.
+
+    What the pool says is what it began with: an autoscaler begins at its minimum, and remote control makes it grow.
+    """
+    pool, scaler = stats.get("pool"), stats.get("autoscaler")
+    if not isinstance(pool, Mapping) or (limit := _count(pool.get("max-concurrency"))) is None:
+        return None
+    processes = pool.get("processes")
+    most = _count(scaler.get("max")) if isinstance(scaler, Mapping) else None
+    return max(limit, most or 0, len(processes) if isinstance(processes, list) else 0)
 
 
 def parse_pids(processes: Any) -> frozenset[int] | None:

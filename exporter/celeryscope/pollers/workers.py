@@ -5,7 +5,7 @@ from typing import Any
 
 from celeryscope.clock import Clock
 from celeryscope.pollers.mailbox import LONGEST_QUESTION, Commands, Mailbox, Replies
-from celeryscope.pollers.worker_replies import parse_running, parse_worker
+from celeryscope.pollers.worker_replies import parse_concurrency, parse_running, parse_worker
 from celeryscope.readings import RunningReading, WorkerReading
 
 FACTS: Commands = {
@@ -110,9 +110,9 @@ def is_cheap_to_list(stats: Any) -> bool:
 
     Its prefetch count bounds them, and is raised by one for every task whose ETA is ahead; 0 is no bound.
     """
-    if not isinstance(stats, Mapping) or not isinstance(stats.get("pool"), Mapping):
+    if not isinstance(stats, Mapping):
         return False
-    prefetch, concurrency = stats.get("prefetch_count"), stats["pool"].get("max-concurrency")
+    prefetch, concurrency = stats.get("prefetch_count"), parse_concurrency(stats)
     if not isinstance(prefetch, int) or not isinstance(concurrency, int):
         return False
     return 0 < prefetch <= concurrency * PREFETCH_MULTIPLIER + MOST_LISTED

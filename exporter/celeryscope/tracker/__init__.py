@@ -160,9 +160,8 @@ class Tracker:
         self._queues.apply(reading, now)
 
     def known_queues(self) -> set[str]:
-        """Return the names of the queues that the configuration, workers or events tell of."""
-        settings = self._settings
-        return {*settings.queues, *settings.objectives.queues.exact, *self._workers.queues(), *self._pairs.queue_names}
+        """Return the names of queues that configuration, workers or events tell of, or that held messages of late."""
+        return self._named_queues() | self._queues.filled
 
     def tick(self, now: Moment) -> None:
         """Let time pass: what was held, due, gone or given up. To be called a few times a second."""
@@ -185,7 +184,7 @@ class Tracker:
             for labels, since in oldest.items():
                 store.set(spec, labels, since)
         self._rate_limits.refresh(self._workers, self._table.attempts.values(), now.elapsed)
-        known = self.known_queues() | self._queues.polled
+        known = self._named_queues() | self._queues.polled
         self._queues.refresh(known, self._workers, now.elapsed)
         self._expectations.refresh(self._pairs.labels(), known)
         store.set(catalog.EXPORTER_TRACKED_TASKS, (), len(self._table))
@@ -223,6 +222,10 @@ class Tracker:
             tasks_sent=sent,
             tasks_started=started,
         )
+
+    def _named_queues(self) -> set[str]:
+        settings = self._settings
+        return {*settings.queues, *settings.objectives.queues.exact, *self._workers.queues(), *self._pairs.queue_names}
 
     def _hold_unknown(self, events: Iterable[Decoded]) -> Iterator[Decoded]:
         """Hold the events of tasks that inspection is about to name; return the others, one after the other."""

@@ -130,12 +130,15 @@ class Attempt(msgspec.Struct, eq=False):
         self.start_on(worker, timestamp)
 
     def takes_late_start(self, worker: Worker, timestamp: float) -> bool:
-        """Whether a started event tells of the start that inspection showed before."""
+        """Whether a started event tells of the start that inspection showed before, or of one before that.
+
+        What was started before that one, and told of late, is the attempt whose retry inspection showed.
+        """
         found, self.found = self.found, 0
         if found & UNHEARD:
             self.due_there = 0.0  # a bound, where no event told when it came
-        near = abs(timestamp - self.started_at) <= FOUND_START_SLACK
-        return found & START_UNHEARD > 0 and worker is self.worker and near
+        no_later = timestamp - self.started_at <= FOUND_START_SLACK
+        return found & START_UNHEARD > 0 and worker is self.worker and no_later
 
     def takes_late_receipt(self, name: str, hostname: str, timestamp: float) -> bool:
         """Whether a received event tells of what inspection found before: no retry of it."""

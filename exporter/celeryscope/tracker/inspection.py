@@ -45,7 +45,7 @@ class Inspection:
         if worker.up is None:
             worker.seen_at = now.elapsed  # without heartbeats, its answer is its only sign of life
         if reading.uptime is not None:
-            self._check_uptime(worker, reading.uptime, now)
+            self._check_uptime(worker, reading, reading.uptime, now)
         worker.solo = reading.solo
         if reading.concurrency is not None:
             worker.concurrency = reading.concurrency
@@ -148,10 +148,14 @@ class Inspection:
             cell = self._accepted[label] = self._store.cell(catalog.TASK_ACCEPTED, (label,))
         return cell
 
-    def _check_uptime(self, worker: Worker, uptime: float, now: Moment) -> None:
+    def _check_uptime(self, worker: Worker, reading: WorkerReading, uptime: float, now: Moment) -> None:
         started = now.elapsed - uptime
         if worker.uptime_ends is not None and started - worker.uptime_ends > UPTIME_SLACK:
-            self._restarted(worker, now)
+            known, told = worker.accepted or {}, reading.accepted
+            if known and all(told.get(task, 0) >= total for task, total in known.items()):
+                worker.uptime_ends = started  # it goes on counting: its clock was set back, or its answer came late
+            else:
+                self._restarted(worker, now)
         if worker.uptime_ends is None:
             worker.uptime_ends = started
             self._store.set(catalog.WORKER_START_TIME, worker.label, now.wall - uptime)

@@ -24,6 +24,9 @@ _OF_BROKER = (
     catalog.BROKER_ALARM, catalog.BROKER_OLDEST_UNACKED, catalog.BROKER_VISIBILITY_TIMEOUT,
 )  # fmt: skip
 
+# Seconds that a worker beats and tells of no queues, after which it may consume any. One that just came may soon end.
+UNTOLD_AFTER = 10.0
+
 Series = dict[tuple[Spec, tuple[str, ...]], float]
 
 
@@ -48,11 +51,14 @@ class Queues:
         self._workers_asked_at: float | None = None  # the same of the workers
         #: Names of the queues of which the last poll told; none where that is too old.
         self.polled: frozenset[str] = frozenset()
+        #: Names of the queues that held messages at the last poll that succeeded, however long ago that was.
+        self.filled: frozenset[str] = frozenset()
 
     def apply(self, reading: BrokerReading, now: Moment) -> None:
         """Take what a poll of the broker told: all that there is now."""
         self._polled_at = now.elapsed
         self.polled = frozenset(queue.queue for queue in reading.queues)
+        self.filled = frozenset(queue.queue for queue in reading.queues if queue.length)
         series = _of_broker(reading)
         heads, self._heads = self._heads, {}
         for queue in reading.queues:
@@ -121,14 +127,20 @@ class Queues:
     def _set_capacity(self, labels: Iterable[str], workers: Iterable[Worker]) -> None:
         count = dict.fromkeys(labels, 0)
         slots: dict[str, int | None] = dict.fromkeys(count, 0)
+        untold = False
         for worker in workers:
             if worker.up is False:
+                continue
+            if worker.queues is None:
+                untold = untold or (worker.up is True and worker.heard_at - worker.up_since >= UNTOLD_AFTER)
                 continue
             for label in {self._labels.of(name) for name in worker.queues}:
                 count[label] = count.get(label, 0) + 1
                 before = slots.get(label, 0)
                 slots[label] = None if before is None or worker.concurrency is None else before + worker.concurrency
         for label, number in count.items():
+            if untold and not number:
+                continue
             self._store.set(catalog.QUEUE_WORKERS, (label,), number)
             total = slots[label]
             if total is not None:

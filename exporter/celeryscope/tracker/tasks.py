@@ -35,6 +35,7 @@ from celeryscope.tracker.attempts import (
     ON_RECEIVED,
     ON_REQUEUED,
     ON_STARTED,
+    RECEIVED,
     SENT,
     START_UNHEARD,
     STARTED,
@@ -122,6 +123,14 @@ class Tasks:
             if attempt.starts == 0:
                 attempt.due = max(due, attempt.due or due)
             return
+        hold = self.held.get(uuid)
+        if retries and hold is not None and not isinstance(hold.events[0], TaskReceived):
+            # What is held is of the attempt that is retried, which was taken before we listened.
+            retried = self._table.begin(
+                uuid, pair, task=event.name, name=event.name, retries=retries - 1, now=now.elapsed
+            )
+            self._table.move(retried, Step(RECEIVED))
+            self.holds.release(uuid, now)
         if event.name in self._workers.silent_tasks:
             return  # no worker will ever tell what became of it
         # The label's own text where it is the same: a deep backlog then holds one text per task, not per message.
@@ -162,6 +171,8 @@ class Tasks:
         pair.started.value += 1
         attempt.seen_at = now.elapsed
         if attempt.found and attempt.takes_late_start(worker, event.timestamp):
+            if attempt.runs_on(worker):
+                attempt.start_on(worker, event.timestamp)
             attempt.received_again = False
             self._measure_wait(attempt, event.timestamp, worker)
             return

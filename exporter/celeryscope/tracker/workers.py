@@ -84,6 +84,8 @@ class Workers:
         if isinstance(event, WorkerOffline):
             self._gone(worker, now.elapsed)
             return disorder
+        if not worker.up:
+            worker.up_since = now.elapsed
         worker.up, worker.gone_at, worker.heard_at = True, None, now.elapsed
         self._store.set(catalog.WORKER_UP, worker.label, 1)
         self._store.set(catalog.WORKER_LAST_HEARTBEAT, worker.label, now.wall)
@@ -187,7 +189,7 @@ class Workers:
 
     def queues(self) -> set[str]:
         """Return the names of the queues that workers consume, or did when they were last asked."""
-        return {queue for worker in self._workers.values() for queue in worker.queues}
+        return {queue for worker in self._workers.values() for queue in worker.queues or ()}
 
     def system(self, name: str) -> str | None:
         """Return the operating system that a worker says it runs on."""
@@ -253,6 +255,7 @@ class Workers:
         if worker.up is not False:
             self._abandon(worker, now.elapsed)
         worker.running.clear()
+        worker.up_since = now.elapsed
         worker.restarts.value += 1
         worker.incarnation += 1
         worker.processed = worker.uptime_ends = None
