@@ -10,9 +10,8 @@ from typing import Any, NamedTuple
 
 from kombu.connection import Connection
 
+from celeryscope.pollers.by_name import ByNamePoller
 from celeryscope.pollers.queue_names import delayed_queues
-from celeryscope.pollers.roster import Roster
-from celeryscope.pollers.session import Session
 from celeryscope.readings import BrokerReading, QueueReading
 
 # What holds all tasks with an ETA until they are due, where Celery uses native delayed delivery. Whose they are stands
@@ -30,7 +29,7 @@ class Declared(NamedTuple):
     consumers: int
 
 
-class AmqpPoller:
+class AmqpPoller(ByNamePoller["_Channel"]):
     """Asks for every queue that is known, by name."""
 
     def __init__(
@@ -41,27 +40,16 @@ class AmqpPoller:
         *,
         describe: Callable[[Exception], str] = str,
     ) -> None:
-        """The connections that `connection_factory` returns should have a `read_timeout`, and ask for no heartbeat.
-
-        `known` returns the names that events, workers and the configuration tell, `keeps` says which to show;
-        `describe` makes one line of an error, with credentials masked.
-        """
-        self._roster = Roster(known, keeps)
-        self._session = Session(connection_factory, _Channel, describe=describe)
+        """As of every poller by name; the connections should have a `read_timeout`."""
+        super().__init__(connection_factory, known, keeps, describe=describe)
         self._delay_look = 0  # polls until the next
 
-    def poll(self) -> BrokerReading:
-        """Return the known queues that are there; raise PollError where the broker fails."""
-        due = [name for name in self._roster.due() if askable(name)]
-        return self._session.ask(lambda channel: self._read(channel, due))
-
-    def close(self) -> None:
-        """Close the connection, where there is one."""
-        self._session.close()
+    def _enter(self, broker: Any) -> "_Channel":
+        return _Channel(broker)
 
     def _read(self, channel: "_Channel", due: Collection[str]) -> BrokerReading:
         answers: dict[str, Declared] = {}
-        for name in due:
+        for name in filter(askable, due):
             answer = channel.look(name)
             if answer is None:
                 self._roster.missing(name)

@@ -6,13 +6,10 @@ is missing (sql, azurestoragequeues, SLMQ), lock (etcd), wait (consul), or know 
 (confluentkafka, gcpubsub).
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Any
 
-from kombu.connection import Connection
-
-from celeryscope.pollers.roster import Roster
-from celeryscope.pollers.session import Session
+from celeryscope.pollers.by_name import ByNamePoller
 from celeryscope.readings import BrokerReading, QueueReading
 
 # kombu's `driver_type`. Of these a queue is there or not ...
@@ -21,32 +18,11 @@ TELL_WHICH = frozenset({"memory", "pgmq", "pyro", "zookeeper"})
 TELL_MESSAGES = frozenset({"filesystem", "mongodb"})
 
 
-class GenericPoller:
+class GenericPoller(ByNamePoller[Any]):
     """Asks for the length of every queue that is known, by name, where the transport can tell."""
 
-    def __init__(
-        self,
-        connection_factory: Callable[[], Connection],
-        known: Callable[[], Collection[str]],
-        keeps: Callable[[str], bool],
-        *,
-        describe: Callable[[Exception], str] = str,
-    ) -> None:
-        """`known` returns the names that events, workers and the configuration tell, `keeps` says which to show.
-
-        `describe` makes one line of an error, with credentials masked.
-        """
-        self._roster = Roster(known, keeps)
-        self._session: Session[Any] = Session(connection_factory, _channel, describe=describe)
-
-    def poll(self) -> BrokerReading:
-        """Return the lengths that can be known; raise PollError where the broker fails."""
-        due = self._roster.due()
-        return self._session.ask(lambda channel: self._read(channel, due))
-
-    def close(self) -> None:
-        """Close the connection, where there is one."""
-        self._session.close()
+    def _enter(self, broker: Any) -> Any:
+        return broker.default_channel
 
     def _read(self, channel: Any, due: Collection[str]) -> BrokerReading:
         readings = []
@@ -70,7 +46,3 @@ def can_count(channel: Any) -> bool:
 def has_queue(channel: Any, name: str) -> bool:
     """Whether a queue is there, as far as the transport tells one from an empty one."""
     return channel.connection.driver_type in TELL_MESSAGES or bool(channel._has_queue(name))  # noqa: SLF001  # likewise
-
-
-def _channel(broker: Any) -> Any:
-    return broker.default_channel

@@ -10,15 +10,13 @@ Every worker reads every request, to see whether it is named: many are named in 
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 from celery import Celery
 from kombu.connection import Connection
 from kombu.messaging import Consumer, Producer
 
-from celeryscope.connections import drop, errors_of, open_now, take_leave
-from celeryscope.errors import PollError, StreamError
+from celeryscope.pollers.session import Session
 
 REPLY_TIMEOUT = 1.0  # seconds in which nothing comes, after which nothing more is expected
 LONGEST_QUESTION = 5.0  # seconds until a question is over, whatever still comes
@@ -35,6 +33,13 @@ Commands = Mapping[str, Mapping[str, Any]]  # command -> its arguments
 Replies = dict[str, dict[str, Any]]  # worker -> command -> what it answered
 
 
+class _Line(NamedTuple):
+    """An open connection and the mailbox on it."""
+
+    connection: Any
+    mailbox: Any
+
+
 class Mailbox:
     """Asks workers. Every failure is a PollError of one line; the next question opens a new connection."""
 
@@ -47,14 +52,15 @@ class Mailbox:
         describe: Callable[[Exception], str] = str,
     ) -> None:
         """`timeout` is in seconds. `describe` makes one line of an error, with credentials masked."""
-        self._app = app
-        self._connection_factory = connection_factory
         self._timeout = timeout
-        self._describe = describe
-        self._connection: Any = None
         #: Bytes of what came of the last question, by worker.
         self.sizes: dict[str, int] = {}
-        self._mailbox: Any = None  # bound to the connection; a new one would have a new reply queue
+
+        def enter(connection: Any) -> _Line:
+            # A mailbox is bound to its connection; a new one would have a new reply queue.
+            return _Line(connection, app.control.mailbox(connection))
+
+        self._session = Session(connection_factory, enter, describe=describe)
 
     def ask(
         self, commands: Commands, destination: Sequence[str] | None, *, at_most: float = LONGEST_QUESTION
@@ -64,43 +70,15 @@ class Mailbox:
         It ends when all that were named have answered, when nothing has come for the timeout, and at the latest after
         `at_most` seconds.
         """
-        # Between two questions a broker or a proxy may have closed the connection for being idle: no failure.
-        if self._connection is not None:
-            try:
-                return self._ask(self._connection, commands, destination, at_most)
-            except errors_of(self._connection):
-                self._drop()
-        try:
-            connection: Any = self._connection_factory()
-            self._connection = connection
-            open_now(connection)
-            self._mailbox = self._app.control.mailbox(connection)
-            return self._ask(connection, commands, destination, at_most)
-        except self._errors() as error:
-            self._drop()
-            raise PollError(self._describe(error)) from error
+        return self._session.ask(lambda line: self._ask(line, commands, destination, at_most))
 
     def close(self) -> None:
         """Close the connection, where there is one."""
-        if self._connection is not None:
-            # One that is broken may fail once more: what mattered has been reported.
-            with suppress(*errors_of(self._connection)):
-                take_leave(self._connection)
-        self._drop()
+        self._session.close()
 
-    def _errors(self) -> tuple[type[Exception], ...]:
-        return (StreamError, *errors_of(self._connection))  # the first is the connection factory's
-
-    def _drop(self) -> None:
-        """Let go of the connection, where there is one, without a word: the broker may not answer any more."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with suppress(*errors_of(connection)):
-                drop(connection)
-
-    def _ask(self, connection: Any, commands: Commands, destination: Sequence[str] | None, at_most: float) -> Replies:
+    def _ask(self, line: _Line, commands: Commands, destination: Sequence[str] | None, at_most: float) -> Replies:
         """Send every command; collect the replies until all have come, or hardly will."""
-        mailbox = self._mailbox
+        connection, mailbox = line
         channel: Any = connection.default_channel
         queue = mailbox.get_reply_queue()
         collector = Collector(commands, destination)

@@ -13,8 +13,8 @@ from typing import Any
 
 from kombu.connection import Connection
 
-from celeryscope.pollers.roster import Roster
-from celeryscope.pollers.session import Session
+from celeryscope.pollers.by_name import ByNamePoller
+from celeryscope.pollers.session import Errors
 from celeryscope.readings import BrokerReading, QueueReading
 
 LENGTH = "ApproximateNumberOfMessages"
@@ -39,7 +39,7 @@ class Told:
     visibility_timeout: float | None  # seconds
 
 
-class SqsPoller:
+class SqsPoller(ByNamePoller[Any]):
     """Asks for every queue that is known, predefined, or begins with the configured prefix."""
 
     def __init__(
@@ -50,24 +50,19 @@ class SqsPoller:
         *,
         describe: Callable[[Exception], str] = str,
     ) -> None:
-        """`known` returns the names that the workers and the configuration tell, `keeps` says which to show.
-
-        `describe` makes one line of an error, with credentials masked.
-        """
-        self._roster = Roster(known, keeps)
-        self._session: Session[Any] = Session(
-            connection_factory, _channel, describe=describe, further_errors=_library_errors
-        )
+        """As of every poller by name; without its library, every poll says so."""
+        super().__init__(connection_factory, known, keeps, describe=describe)
         self._urls: dict[str, str] = {}  # SQS name -> URL
 
-    def poll(self) -> BrokerReading:
-        """Return the queues that are there; raise PollError where SQS, or its library, fails."""
-        due = self._roster.due()
-        return self._session.ask(lambda channel: self._read(channel, due))
+    def _enter(self, broker: Any) -> Any:
+        return broker.default_channel
 
-    def close(self) -> None:
-        """Let go of the client."""
-        self._session.close()
+    def _further_errors(self) -> Errors:
+        try:
+            errors = import_module("botocore.exceptions")
+        except ImportError:
+            return ()  # what is being reported
+        return errors.BotoCoreError, errors.ClientError
 
     def _read(self, channel: Any, due: Collection[str]) -> BrokerReading:
         if channel.predefined_queues:
@@ -130,10 +125,6 @@ def named_queues(urls: Iterable[str]) -> dict[str, str]:
     return {url.rpartition("/")[2]: url for url in urls}
 
 
-def _channel(broker: Any) -> Any:
-    return broker.default_channel
-
-
 def _list(client: Any, prefix: str) -> list[str]:
     """Return the URLs of all queues whose names begin with a prefix."""
     urls: list[str] = []
@@ -145,14 +136,6 @@ def _list(client: Any, prefix: str) -> list[str]:
             break
         more = {"NextToken": answer["NextToken"]}
     return urls
-
-
-def _library_errors() -> tuple[type[Exception], ...]:
-    try:
-        errors = import_module("botocore.exceptions")
-    except ImportError:
-        return ()  # what is being reported
-    return errors.BotoCoreError, errors.ClientError
 
 
 def _count(value: str | None) -> int | None:
