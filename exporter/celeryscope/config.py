@@ -103,10 +103,10 @@ class Config:
         (), values.PATTERNS, NAMES, "Tasks to count as task=other.", repeated=True
     )
     queue_include: tuple[re.Pattern[str], ...] = declare(
-        (), values.PATTERNS, NAMES, "Queues to show; the rest is queue=other.", repeated=True
+        (), values.PATTERNS, NAMES, "Queues to poll; tasks of others: queue=other.", repeated=True
     )
     queue_exclude: tuple[re.Pattern[str], ...] = declare(
-        (), values.PATTERNS, NAMES, "Queues to count as queue=other.", repeated=True
+        (), values.PATTERNS, NAMES, "Queues not to poll: likewise.", repeated=True
     )
 
     canary_interval: float = declare(15.0, values.DURATION, TIMING, "Between own events that prove we hear.")

@@ -200,8 +200,8 @@ QUEUE_BYTES = _gauge(
 )
 QUEUE_OLDEST = _gauge(
     "celery_queue_oldest_task_timestamp_seconds",
-    "When the task that is delivered next was due (the later of sent and ETA). Without a task-sent event a bound: "
-    "since when it was seen to be next, so that it has waited at least so long. Absent where the queue is empty.",
+    "When the task that is delivered next was due (the later of sent and ETA). Without a task-sent event its ETA, else "
+    "a bound: since when it was seen to be next, so that it has waited at least so long. Absent for an empty queue.",
     ("queue",),
 )
 QUEUE_HEAD_BYTES = _gauge(
