@@ -11,47 +11,58 @@ Delivery:
 
 - `task_acks_late`: a message is acknowledged after the work, not before it, so a worker that dies loses
   nothing. The price is that a task may run twice: every task here is idempotent.
-- `task_reject_on_worker_lost`: the same for a pool process that is killed (out of memory, say).
+- `task_reject_on_worker_lost`: the same for a pool process that is killed (out of memory, say). A task that
+  kills its process itself must not have it: it would kill one process after the other, for ever.
 - `worker_prefetch_multiplier = 1`: a worker reserves no more than it can run, so a slow task holds up few
   others.
 - `visibility_timeout` (seconds): Redis delivers a message again that was not acknowledged for so long. It
-  must be longer than the longest countdown and the longest task; the hour is the default, written down
-  because it matters.
+  must be longer than the longest countdown and the longest task, and the same in every worker, since each of
+  them redelivers for all; the hour is the default, written down because it matters.
 
 Limits:
 
 - `task_soft_time_limit`, `task_time_limit` (seconds): no task hangs for ever, whatever it waits for.
-- `task_ignore_result`: nobody reads these results, so none is stored.
+- `task_ignore_result`: nobody reads most of these results, so they are not stored; what does read them (a
+  chord) says so. `result_expires`: and those that are stored do not pile up.
 - `accept_content`: JSON only. A pickled message runs code of its sender's choice.
 
-Queues: named for this demo alone, so that on a broker with other applications nobody takes the other's work.
-Slow work has a queue of its own: its backlog is seen apart, and a worker can be given to it alone.
+Queues stand in queues.py, what runs by the clock in schedule.py.
 """
 
-from celery import Celery
-from kombu import Exchange, Queue
+import os
 
-PREFIX = "celeryscope-demo"
-DEFAULT_QUEUE = PREFIX
-MEDIA_QUEUE = f"{PREFIX}-media"
-EXCHANGE = Exchange(PREFIX, type="direct")
-QUEUES = tuple(Queue(name, EXCHANGE, routing_key=name) for name in (DEFAULT_QUEUE, MEDIA_QUEUE))
+from celery import Celery
+
+from celeryscope_demo import ledger, store
+from celeryscope_demo.environment import STORE_URL, VISIBILITY_TIMEOUT
+from celeryscope_demo.queues import DEFAULT, PREFIX, PRIORITY_STEPS, QUEUES
+from celeryscope_demo.schedule import SCHEDULE
+
+HOUR = 3600.0  # seconds
 
 # The broker URL comes from CELERY_BROKER_URL: in the environment it shows in no list of processes.
-app = Celery(PREFIX, include=["celeryscope_demo.tasks"])
+app = Celery(PREFIX, include=["celeryscope_demo.workloads.all"])
 app.conf.update(
     worker_send_task_events=True,
     task_send_sent_event=True,
     task_acks_late=True,
     task_reject_on_worker_lost=True,
     worker_prefetch_multiplier=1,
-    broker_transport_options={"visibility_timeout": 3600},
+    broker_transport_options={
+        "visibility_timeout": float(os.environ.get(VISIBILITY_TIMEOUT, HOUR)),
+        "priority_steps": list(PRIORITY_STEPS),
+        "queue_order_strategy": "priority",
+    },
     task_soft_time_limit=20,
     task_time_limit=30,
     task_ignore_result=True,
+    result_backend=store.url_of(os.environ[STORE_URL], store.RESULTS) if STORE_URL in os.environ else None,
+    result_expires=HOUR,
     accept_content=["json"],
     task_queues=QUEUES,
-    task_default_queue=DEFAULT_QUEUE,
-    task_routes={"photos.*": {"queue": MEDIA_QUEUE, "routing_key": MEDIA_QUEUE}},
+    task_default_queue=DEFAULT,
+    task_create_missing_queues=False,
+    beat_schedule=SCHEDULE,
     broker_connection_retry_on_startup=True,
 )
+ledger.keep()

@@ -3,7 +3,7 @@
 import os
 import platform
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -17,11 +17,19 @@ from redis.retry import Retry
 
 from celeryscope.errors import CeleryscopeError
 from celeryscope_demo.address import free_port
-from celeryscope_demo.app import EXCHANGE, QUEUES
-from celeryscope_demo.processes import ChildFailed, Children, Program
+from celeryscope_demo.processes import Child, ChildFailed, Children, Program, Stage
+from celeryscope_demo.queues import EXCHANGE, QUEUES
 
 CONNECT_TIMEOUT = 3.0  # seconds for a broker that runs already
 START_TIMEOUT = 10.0  # seconds
+# What a broker should be: it keeps its messages over a restart, refuses new ones where memory ends, and evicts none.
+# The exporter has a user of its own, so that its connections can be told from others.
+EXPORTER_USER = "exporter"
+BROKER_OPTIONS = (
+    *("--appendonly", "yes"),
+    *("--maxmemory", "256mb", "--maxmemory-policy", "noeviction"),
+    *("--user", EXPORTER_USER, "on", "nopass", "~*", "&*", "+@all"),
+)
 ATTEMPTS = 3  # the free port may be taken by another program before the server binds it
 PROGRAMS = ("valkey-server", "redis-server")
 
@@ -43,12 +51,21 @@ class Server:
 
 
 @dataclass(frozen=True)
-class Broker:
-    """A broker that answers."""
+class Running:
+    """A started server that answers."""
 
-    url: str
-    pid: int
+    child: Child
+    port: int
     version: str  # e.g. "valkey 9.1.2"
+
+    @property
+    def url(self) -> str:
+        """The URL of the server, without a database."""
+        return self.url_for("")
+
+    def url_for(self, user: str) -> str:
+        """The URL for a user of the server, without a database; users here have no password."""
+        return f"redis://{user + ':' + user + '@' if user else ''}127.0.0.1:{self.port}"
 
 
 def packaged_server() -> str | None:
@@ -76,28 +93,30 @@ def find_server(packaged: Callable[[], str | None], which: Callable[[str], str |
     )
 
 
-def start(server: Server, children: Children) -> Broker:
+def start(server: Server, children: Children, name: str, options: Sequence[str] = ()) -> Running:
     """Start the server on a free port of the loopback interface, and wait until it answers."""
     attempts = ATTEMPTS
     while True:
         attempts -= 1
         port = free_port()
-        child = children.start(program(server, port, children.folder))
+        child = children.start(program(server, name, port, children.folder, options))
         try:
             version = children.wait_for(partial(ask, port, child.pid), START_TIMEOUT)
             if version is None:
                 raise child.failure("does not answer")
-            return Broker(f"redis://127.0.0.1:{port}/0", child.pid, version)
+            return Running(child, port, version)
         except ChildFailed:
             children.discard(child)
             if not attempts:
                 raise
 
 
-def program(server: Server, port: int, folder: Path) -> Program:
-    """The server's command: loopback only, memory only."""
-    command = [server.path, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-    return Program("broker", [*command, "--dir", str(folder), "--daemonize", "no"], [(signal.SIGTERM, 0.5)])
+def program(server: Server, name: str, port: int, folder: Path, options: Sequence[str]) -> Program:
+    """The server's command: loopback only, files in a folder of its own."""
+    home = folder / f"{name}-data"
+    home.mkdir(exist_ok=True)
+    command = [server.path, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--daemonize", "no"]
+    return Program(name, [*command, "--dir", str(home), *options], Stage.SERVERS, [(signal.SIGTERM, 0.5)])
 
 
 def ask(port: int, pid: int) -> str | None:

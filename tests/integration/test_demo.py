@@ -13,94 +13,30 @@ from pathlib import Path
 import psutil
 import pytest
 
-from celeryscope_demo import app, broker, scrape
+from celeryscope_demo import broker, queues
 from celeryscope_demo.processes import Children
 from celeryscope_demo.stopping import StopSignal
-from support.exporter import Metrics
-from support.processes import REPOSITORY, Process, python, pythonpath, started
+from support.demo import END_TIMEOUT, UP_TIMEOUT, Demo
+from support.processes import python
 from support.programs import needs
 from support.servers import Valkey, free_port
 from support.waiting import wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 
-UP_TIMEOUT = 45.0  # seconds until tasks are counted
-END_TIMEOUT = 10.0  # seconds from a signal to the end; the demo itself promises 5 where nothing hangs
-PATH = pythonpath(REPOSITORY / "exporter", REPOSITORY / "demo")
-
-
-class Demo:
-    """A demo with a TMPDIR of its own, which tells everything that it starts from other processes."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder / "tmp"
-        self.folder.mkdir()
-        self.port = free_port()
-        self.log = folder / "demo.log"
-        self.command = python("-m", "celeryscope", "demo", "--listen-address", f"127.0.0.1:{self.port}")
-        self.environ = {"TMPDIR": str(self.folder), "PYTHONPATH": PATH, "TERM": "xterm"}
-
-    @contextlib.contextmanager
-    def running(self, *options: str) -> Iterator[Process]:
-        """Start it for the length of a block."""
-        with started([*self.command, *options], self.log, self.environ) as process:
-            yield process
-
-    def metrics(self) -> Metrics:
-        """Scrape its exporter."""
-        status, body = scrape.get("127.0.0.1", self.port, "/metrics")
-        assert status == 200
-        return Metrics(body)
-
-    def wait_for_tasks(self) -> Metrics:
-        """Wait until tasks have succeeded."""
-
-        def succeeded() -> Metrics | None:
-            found = self.metrics()
-            return found if found.sum("celery_task_succeeded_total") > 0 else None
-
-        found = wait_until(succeeded, UP_TIMEOUT, "tasks succeeded")
-        assert found is not None
-        return found
-
-    def processes(self) -> list[psutil.Process]:
-        """Everything that it started and that still runs, pool processes included."""
-        return [process for process in psutil.process_iter() if self._started(process)]
-
-    def find(self, *words: str) -> psutil.Process:
-        """The first started of its processes with these words in the command line."""
-        found = [process for process in self.processes() if set(words) <= set(process.cmdline())]
-        return min(found, key=psutil.Process.create_time)
-
-    def assert_nothing_left(self) -> None:
-        """No process, no file, no listener."""
-        wait_until(lambda: not self.processes(), END_TIMEOUT, "no process is left")
-        wait_until(lambda: not list(self.folder.iterdir()), END_TIMEOUT, "no file is left")
-        with pytest.raises(OSError, match="refused"):
-            self.metrics()
-
-    def _started(self, process: psutil.Process) -> bool:
-        try:
-            ours = process.environ().get("TMPDIR", "").startswith(str(self.folder))
-            return ours and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.Error:
-            return False
-
 
 @pytest.fixture
 def demo(tmp_path: Path) -> Iterator[Demo]:
     demo = Demo(tmp_path)
     yield demo
-    for process in demo.processes():
-        with contextlib.suppress(psutil.Error):
-            process.kill()
+    demo.close()
 
 
 def test_it_shows_a_cluster_and_stops_by_itself(demo: Demo) -> None:
     with demo.running("--seconds", "8") as process:
         metrics = demo.wait_for_tasks()
-        assert metrics.sum("celery_worker_up") == 1
-        assert metrics.sum("celery_task_wait_seconds_count", queue=app.DEFAULT_QUEUE) > 0
+        assert metrics.sum("celery_worker_up") == 3
+        assert metrics.sum("celery_task_wait_seconds_count", queue=queues.DEFAULT) > 0
         assert metrics.sum("celery_task_sent_total", queue="unknown") == 0
         assert process.wait(UP_TIMEOUT) == 0
     output = demo.log.read_text()
@@ -116,7 +52,10 @@ def test_a_signal_ends_it_in_order(demo: Demo, number: signal.Signals) -> None:
         demo.wait_for_tasks()
         process.signal(number)
         assert process.wait(END_TIMEOUT) == 0
-    assert "stopping: load, worker, exporter, broker" in demo.log.read_text()
+    assert (
+        "stopping: worker-heavy, worker-calls, worker-general, exporter, provider, store, broker"
+        in demo.log.read_text()
+    )
     demo.assert_nothing_left()
 
 
@@ -139,7 +78,7 @@ def test_a_busy_port_is_told_before_anything_is_started(demo: Demo) -> None:
 
 
 def test_a_killed_worker_is_started_again_and_a_crash_loop_ends_the_demo(demo: Demo) -> None:
-    worker = ("celery", "worker")
+    worker = ("celery", "worker", "--autoscale")
     with demo.running() as process:
         demo.wait_for_tasks()
         killed: set[int] = set()
@@ -158,7 +97,7 @@ def test_a_killed_worker_is_started_again_and_a_crash_loop_ends_the_demo(demo: D
         assert process.returncode == 1
     output = demo.log.read_text()
     assert output.count("started again") == 3
-    assert "the worker was killed by SIGKILL, 4 times within 30 s; its last lines:" in output
+    assert "the worker-general was killed by SIGKILL, 4 times within 30 s; its last lines:" in output
     demo.assert_nothing_left()
 
 
@@ -238,7 +177,7 @@ def test_on_a_terminal_the_lines_are_refreshed_and_ctrl_c_ends_it(demo: Demo) ->
     ) as process:
         os.close(its_end)
         wait_until(lambda: shows(b"\x1b[J"), UP_TIMEOUT, "lines are refreshed")
-        wait_until(lambda: shows(b"1 up, 2 tasks at once"), UP_TIMEOUT, "the worker is shown")
+        wait_until(lambda: shows(b"3 up, 13 tasks at once"), UP_TIMEOUT, "the worker is shown")
         os.write(terminal, b"\x03")
         wait_until(lambda: shows(b"nothing is left running"), END_TIMEOUT, "it says goodbye")
         assert process.wait(END_TIMEOUT) == 0
@@ -253,12 +192,12 @@ def test_the_redis_of_the_system_will_do() -> None:
     with StopSignal() as stop:
         children = Children(os.environ, stop)
         try:
-            started_broker = broker.start(broker.Server(path, path), children)
+            started_broker = broker.start(broker.Server(path, path), children, "broker", broker.BROKER_OPTIONS)
             assert started_broker.version.startswith("redis ")
         finally:
             children.end()
     assert not children.folder.exists()
-    assert not psutil.pid_exists(started_broker.pid)
+    assert not psutil.pid_exists(started_broker.child.pid)
 
 
 def test_a_broker_that_runs_already_is_used_and_left_clean(demo: Demo, protected_valkey_server: Valkey) -> None:
@@ -269,10 +208,10 @@ def test_a_broker_that_runs_already_is_used_and_left_clean(demo: Demo, protected
     output = demo.log.read_text()
     assert "yours, so none is started" in output
     assert "correct-horse" not in output
-    assert "stopping: load, worker, exporter\n" in output
+    assert "stopping: worker-heavy, worker-calls, worker-general, exporter, provider, store\n" in output
     with protected_valkey_server.client() as client:
         assert client.ping()
-        assert [key for key in client.scan_iter() if app.PREFIX.encode() in key] == []
+        assert [key for key in client.scan_iter() if queues.PREFIX.encode() in key] == []
     demo.assert_nothing_left()
 
 

@@ -3,14 +3,15 @@
 import io
 import itertools
 import os
-from collections import Counter
 from pathlib import Path
 
+import click
 import pytest
 
-from celeryscope_demo import address, app, broker, guardian, load, scrape, tasks, terminal
+from celeryscope_demo import address, broker, guardian, load, profiles, scrape, simulation, terminal
 from celeryscope_demo.address import Address, UnusableAddress
 from celeryscope_demo.processes import clean
+from celeryscope_demo.profiles import PROFILES
 from celeryscope_demo.scrape import Figures, History, Snapshot, parse, quantile
 
 INF = float("inf")
@@ -77,12 +78,12 @@ class TestFindingTheBroker:
         assert path is not None
         assert os.access(path, os.X_OK)
 
-    def test_the_server_listens_on_the_loopback_interface_and_saves_nothing(self) -> None:
-        command = list(broker.program(broker.Server("server", "here"), 4711, Path("/folder")).command)
+    def test_the_server_listens_on_the_loopback_interface_in_a_folder_of_its_own(self, tmp_path: Path) -> None:
+        command = list(broker.program(broker.Server("server", "here"), "broker", 4711, tmp_path, ()).command)
         options = dict(zip(command[1::2], command[2::2], strict=True))
         assert options["--bind"] == "127.0.0.1"
         assert options["--save"] == ""
-        assert options["--dir"] == "/folder"
+        assert options["--dir"] == str(tmp_path / "broker-data")
 
     def test_a_password_is_masked(self) -> None:
         assert "secret" not in broker.masked("redis://user:secret@host:6379/0")
@@ -261,40 +262,47 @@ class TestScreen:
             screen.line("nor this")
 
 
-class TestLoad:
-    def test_the_same_seed_sends_the_same(self) -> None:
-        first, second = (list(itertools.islice(load.arrivals(8.0, seed=3), 50)) for _ in range(2))
-        assert first == second
+class TestArrivals:
+    def test_the_same_seed_arrives_at_the_same_moments(self) -> None:
+        first, second, other = (
+            list(itertools.islice(profiles.arrivals(8.0, PROFILES["steady"], seed), 50)) for seed in (3, 3, 4)
+        )
+        assert first == second != other
 
-    def test_it_keeps_its_rate_and_sends_every_task_with_whole_numbers(self) -> None:
-        sent = list(itertools.islice(load.arrivals(8.0, seed=1), 4000))
-        assert len(sent) / sum(arrival.gap for arrival in sent) == pytest.approx(8.0, rel=0.1)
-        assert {arrival.task for arrival in sent} == {share.task for share in load.SHARES}
-        assert all(type(argument) is int for arrival in sent for argument in arrival.arguments)
+    @pytest.mark.parametrize("name", list(PROFILES))
+    def test_over_a_day_the_rate_is_the_profile_s(self, name: str) -> None:
+        days = 5
+        moments = itertools.takewhile(
+            lambda moment: moment < days * profiles.DAY, profiles.arrivals(20.0, PROFILES[name], 1)
+        )
+        assert len(list(moments)) / (days * profiles.DAY) == pytest.approx(20.0 * PROFILES[name].level, rel=0.05)
 
-    def test_only_reminders_have_a_countdown(self) -> None:
-        sent = itertools.islice(load.arrivals(8.0, seed=1), 500)
-        assert {arrival.task.name for arrival in sent if arrival.options} == {"reminders.send"}
+    def test_there_is_more_by_day_than_by_night(self) -> None:
+        moments = list(itertools.takewhile(lambda m: m < profiles.DAY, profiles.arrivals(20.0, PROFILES["steady"], 1)))
+        day = sum(moment < profiles.DAY / 2 for moment in moments)
+        assert day > 1.3 * (len(moments) - day)
 
-    def test_every_task_is_known_under_its_own_name_and_photos_have_their_queue(self) -> None:
-        names = Counter(name.split(".")[0] for name in app.app.tasks if not name.startswith("celery."))
-        assert names == {"likes": 1, "posts": 1, "timelines": 1, "links": 1, "photos": 1, "reminders": 1}
-        route = app.app.amqp.router.route({}, tasks.resize_photo.name)
-        assert route["queue"].name == app.MEDIA_QUEUE
 
-    def test_a_broken_photo_fails_and_others_do_not(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("celeryscope_demo.tasks.time.sleep", [].append)
-        tasks.resize_photo(tasks.BROKEN_PHOTO + 1)
-        with pytest.raises(tasks.UnsupportedImage):
-            tasks.resize_photo(tasks.BROKEN_PHOTO)
+class TestSimulation:
+    def test_work_takes_about_as_long_as_it_says_and_never_very_long(self) -> None:
+        took = [simulation.duration(0.1, key) for key in range(2000)]
+        assert sum(took) / len(took) == pytest.approx(0.1, rel=0.1)
+        assert max(took) <= 0.5
 
-    def test_work_takes_about_as_long_as_it_says_and_never_very_long(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        slept: list[float] = []
-        monkeypatch.setattr("celeryscope_demo.tasks.time.sleep", slept.append)
-        for key in range(2000):
-            tasks.work(0.1, key)
-        assert sum(slept) / len(slept) == pytest.approx(0.1, rel=0.1)
-        assert max(slept) <= 0.5
+    def test_chance_follows_from_the_key(self) -> None:
+        happened = [simulation.chance(0.3, key) for key in range(2000)]
+        assert happened == [simulation.chance(0.3, key) for key in range(2000)]
+        assert sum(happened) / len(happened) == pytest.approx(0.3, rel=0.1)
+
+
+class TestRates:
+    def test_are_read_by_the_name_of_the_workload(self) -> None:
+        assert load.read_rates(("likes=2.5", "photos=0")) == {"likes": 2.5, "photos": 0.0}
+
+    @pytest.mark.parametrize("pair", ["nothing=1", "likes", "likes=", "likes=-1", "likes=inf", "likes=nan"])
+    def test_nonsense_is_refused_by_name(self, pair: str) -> None:
+        with pytest.raises(click.BadParameter, match=pair.split("=", maxsplit=1)[0]):
+            load.read_rates((pair,))
 
 
 class TestChildren:

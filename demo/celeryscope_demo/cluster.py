@@ -1,0 +1,112 @@
+"""The running demo: every part of it, in the order of its start, for whoever shows it or disturbs it."""
+
+import shutil
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import redis
+from celery import Celery
+
+from celeryscope_demo import broker, environment, programs, store
+from celeryscope_demo.address import Address, free_port
+from celeryscope_demo.processes import Child, Children
+from celeryscope_demo.programs import WORKERS, Worker
+
+SETTINGS = Path(__file__).with_name("celeryscope.toml")
+CONTROL_TIMEOUT = 2.0  # seconds for a remote control command to be published
+
+
+@dataclass(frozen=True)
+class Node:
+    """A worker of the demo and its process."""
+
+    kind: Worker
+    child: Child
+
+    @property
+    def name(self) -> str:
+        """The full node name, as metrics show it."""
+        return self.kind.node.replace("%h", socket.gethostname())
+
+
+@dataclass
+class Cluster:
+    """What runs. `broker` is None where the broker is somebody else's: it is used, never disturbed."""
+
+    children: Children
+    broker_url: str
+    broker: broker.Running | None
+    store_url: str
+    environ: dict[str, str]  # of everything but the exporter
+    provider: Child
+    exporter: Child
+    workers: dict[str, Node] = field(default_factory=dict)
+    beat: Child | None = None
+
+    @cached_property
+    def store(self) -> redis.Redis:
+        """The application's own Redis."""
+        return store.connect(self.store_url)
+
+    @cached_property
+    def control(self) -> Celery:
+        """An application that knows no task, to send remote control commands with: `control.control.broadcast`."""
+        app = Celery("control", broker=self.broker_url, set_as_current=False)
+        app.conf.update(broker_connection_timeout=CONTROL_TIMEOUT, broker_connection_max_retries=1)
+        return app
+
+    def start_workers(self) -> None:
+        """Start every worker; does not wait for them."""
+        for kind in WORKERS:
+            self.workers[kind.name] = Node(kind, self.children.start(programs.worker(kind, self.environ)))
+
+    def start_producers(self, load: Sequence[str]) -> None:
+        """Start what sends tasks; `load` are options of the load."""
+        self.beat = self.children.start(programs.beat(self.environ))
+        self.children.start(programs.load(load, self.environ))
+
+
+def start(
+    children: Children,
+    broker_url: str | None,
+    listen: Address,
+    exporter_options: Sequence[str],
+    tell: Callable[[str, str], None],
+) -> Cluster:
+    """Start the broker where none is given, the store, the provider, the exporter and the workers.
+
+    `tell` is told the name of each part and a line about it. Raises ChildFailed, NoBroker, Stopped.
+    """
+    server = broker.find_server(broker.packaged_server, shutil.which)
+    if broker_url:
+        embedded = None
+        exporter_url = broker_url
+        tell("broker", f"{broker.masked(broker_url)}: yours, so none is started")
+    else:
+        embedded = broker.start(server, children, "broker", broker.BROKER_OPTIONS)
+        broker_url, exporter_url = f"{embedded.url}/0", f"{embedded.url_for(broker.EXPORTER_USER)}/0"
+        tell("broker", f"{embedded.version} ({server.origin}) at {broker_url}, pid {embedded.child.pid}")
+    own = broker.start(server, children, "store")
+    tell("store", f"{own.version} at {own.url}: limits, locks and results, pid {own.child.pid}")
+    port = free_port()
+    environ = {
+        "CELERY_BROKER_URL": broker_url,
+        environment.STORE_URL: own.url,
+        environment.PROVIDER_URL: f"http://127.0.0.1:{port}",
+    }
+    exporter = children.start(
+        programs.exporter(
+            listen, ["--config", str(SETTINGS), *exporter_options], {**environ, "CELERY_BROKER_URL": exporter_url}
+        )
+    )
+    tell("exporter", f"celeryscope run --listen-address {listen} ..., pid {exporter.pid}")
+    provider = children.start(programs.provider(port, environ))
+    tell(
+        "provider", f"a third party with limits and outages at {environ[environment.PROVIDER_URL]}, pid {provider.pid}"
+    )
+    cluster = Cluster(children, broker_url, embedded, own.url, environ, provider, exporter)
+    cluster.start_workers()
+    return cluster

@@ -1,0 +1,6 @@
+"""The provider's server."""
+
+import time
+
+while True:
+    time.sleep(1)
