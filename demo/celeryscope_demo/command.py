@@ -1,6 +1,7 @@
 """`celeryscope demo`: a whole cluster on this machine, its exporter, and what the exporter says of it."""
 
 import os
+import shutil
 import sys
 import time
 
@@ -13,6 +14,7 @@ from celeryscope_demo.audit import Audit, exported
 from celeryscope_demo.cluster import Cluster
 from celeryscope_demo.incident_command import incident
 from celeryscope_demo.incidents.director import Director
+from celeryscope_demo.monitoring import Monitoring
 from celeryscope_demo.processes import Children, Stage
 from celeryscope_demo.profiles import PROFILES
 from celeryscope_demo.programs import WORKERS
@@ -27,12 +29,16 @@ CHECK = 0.2  # seconds between looks at the children
 class Demo:
     """One run: what is started, in order, what is shown of it, and how it ends."""
 
-    def __init__(self, listen: Address, broker_url: str | None, screen: terminal.Screen, stop: StopSignal) -> None:
+    def __init__(
+        self, listen: Address, broker_url: str | None, monitoring: bool, screen: terminal.Screen, stop: StopSignal
+    ) -> None:
         self._address = listen
         self._broker_url = broker_url
+        self._monitoring = monitoring
         self._screen = screen
         self._stop = stop
         self._history = scrape.History()
+        self._links = [f"{listen.url}metrics", f"{listen.url} (status page)"]
 
     def run(self, seconds: float | None, load_options: list[str], exporter_options: list[str]) -> None:
         """Start everything, show it for `seconds` or until a stop is asked for, end everything."""
@@ -83,9 +89,13 @@ class Demo:
         self._step("load", f"{' '.join(load_options)}, and what runs by the clock (beat)")
         self._step("logs", f"{children.folder} (removed at the end)")
         runfile.write(children.folder, runfile.Found(os.getpid(), running.store_url, f"{self._address.url}metrics"))
+        if self._monitoring:
+            servers = Monitoring(children, self._step, shutil.which)
+            servers.start(self._address)
+            self._links += [f"{url} ({name})" for name, url in servers.urls.items()]
         if not self._screen.live_capable:
-            self._step("look at", f"{self._address.url}metrics   status page {self._address.url}")
-        self._step("try", "celeryscope demo incident list   (in another terminal)")
+            self._step("look at", "   ".join(self._links))
+            self._step("try", "celeryscope demo incident list   (in another terminal)")
         return running
 
     def _show(self, children: Children, director: Director, seconds: float | None) -> None:
@@ -98,7 +108,7 @@ class Demo:
             for news in [*children.check(), *director.step()]:
                 self._screen.line(terminal.dated(news))
             if now - shown >= self._screen.interval:
-                self._draw()
+                self._draw(director.on)
                 shown = now
             if self._stop.wait(CHECK):
                 return
@@ -124,13 +134,13 @@ class Demo:
         if found.differences and incidents:
             self._screen.line(f"what incidents take cannot be counted; there were: {', '.join(incidents)}")
 
-    def _draw(self) -> None:
+    def _draw(self, incidents: list[str]) -> None:
         trouble = self._scrape()
         figures = self._history.figures()
         if self._screen.live_capable:
-            self._screen.live(terminal.block(figures, trouble, self._address.url))
+            self._screen.live(terminal.block(figures, trouble, self._links, incidents, time.time()))
         else:
-            self._screen.line(terminal.plain(figures, trouble))
+            self._screen.line(terminal.plain(figures, trouble, incidents))
 
     def _scrape(self) -> str | None:
         """Take a snapshot; return why there is none."""
@@ -189,6 +199,12 @@ class Demo:
 @click.option(
     "--seed", type=int, default=load.SEED, show_default=True, help="The same seed sends the same at the same moments."
 )
+@click.option(
+    "--monitoring/--no-monitoring",
+    "wants_monitoring",
+    default=True,
+    help="Start Prometheus, Alertmanager and Grafana too, where they are installed (default).",
+)
 @click.pass_context
 def demo(
     ctx: click.Context,
@@ -200,6 +216,7 @@ def demo(
     rate: float,
     workloads: tuple[str, ...],
     seed: int,
+    wants_monitoring: bool,
 ) -> None:
     """Run a broker, workers, a load and the exporter on this machine, till Ctrl-C.
 
@@ -217,7 +234,8 @@ def demo(
     screen = terminal.Screen(sys.stdout, os.environ.get("TERM", ""))
     try:
         with StopSignal() as stop:
-            Demo(address.parse(listen_address), broker_url, screen, stop).run(seconds, load_options, exporter_options)
+            run = Demo(address.parse(listen_address), broker_url, wants_monitoring, screen, stop)
+            run.run(seconds, load_options, exporter_options)
     except CeleryscopeError as error:
         raise click.ClickException(str(error)) from error
 

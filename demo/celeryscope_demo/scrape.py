@@ -13,6 +13,22 @@ WINDOW = 30.0  # seconds that rates and quantiles look back
 
 OUTCOMES = ("started", "succeeded", "failed", "retried")
 WAIT_BUCKET = "celery_task_wait_seconds_bucket"
+LENGTH = "celery_queue_length"
+OLDEST = "celery_queue_oldest_task_timestamp_seconds"
+QUEUE_WORKERS = "celery_queue_workers"
+STARTED = "celery_task_started_total"
+QUEUE_FACTS = (LENGTH, OLDEST, QUEUE_WORKERS, STARTED)
+
+
+@dataclass(frozen=True)
+class QueueSnapshot:
+    """What one scrape says of a queue; None is unknown."""
+
+    length: float | None = None
+    oldest: float | None = None  # when the task that is next was due, in seconds since the epoch
+    workers: float | None = None
+    started: float = 0.0  # tasks, since the exporter's start
+    wait_buckets: Mapping[float, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -24,6 +40,19 @@ class Snapshot:
     wait_buckets: Mapping[float, float] = field(default_factory=dict)  # tasks by longest wait
     workers: float = 0.0
     concurrency: float | None = None
+    queues: Mapping[str, QueueSnapshot] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class QueueFigures:
+    """A line of the table of queues; None is unknown."""
+
+    name: str
+    length: float | None
+    oldest: float | None  # seconds since the epoch
+    workers: float | None
+    started_rate: float | None  # tasks per second
+    wait_p95: float | None  # seconds
 
 
 @dataclass(frozen=True)
@@ -39,6 +68,7 @@ class Figures:
     workers: float
     concurrency: float | None
     seconds: float
+    queues: Sequence[QueueFigures] = ()
 
 
 def get(host: str, port: int, path: str) -> tuple[int, str]:
@@ -59,6 +89,8 @@ def parse(exposition: str) -> Snapshot:
     sums: dict[str, float] = {}
     in_flight: dict[str, float] = {}
     buckets: dict[float, float] = {}
+    queues: dict[str, dict[str, float]] = {}
+    queue_buckets: dict[str, dict[float, float]] = {}
     for family in text_string_to_metric_families(exposition):
         for sample in family.samples:
             sums[sample.name] = sums.get(sample.name, 0.0) + sample.value
@@ -68,12 +100,27 @@ def parse(exposition: str) -> Snapshot:
             elif sample.name == WAIT_BUCKET:
                 edge = float(sample.labels["le"])
                 buckets[edge] = buckets.get(edge, 0.0) + sample.value
+                of_queue = queue_buckets.setdefault(sample.labels["queue"], {})
+                of_queue[edge] = of_queue.get(edge, 0.0) + sample.value
+            elif sample.name in QUEUE_FACTS:
+                facts = queues.setdefault(sample.labels["queue"], {})
+                facts[sample.name] = facts.get(sample.name, 0.0) + sample.value
     return Snapshot(
         totals={outcome: sums.get(f"celery_task_{outcome}_total", 0.0) for outcome in OUTCOMES},
         in_flight=in_flight,
         wait_buckets=buckets,
         workers=sums.get("celery_worker_up", 0.0),
         concurrency=sums.get("celery_worker_concurrency"),
+        queues={
+            name: QueueSnapshot(
+                length=facts.get(LENGTH),
+                oldest=facts.get(OLDEST),
+                workers=facts.get(QUEUE_WORKERS),
+                started=facts.get(STARTED, 0.0),
+                wait_buckets=queue_buckets.get(name, {}),
+            )
+            for name, facts in queues.items()
+        },
     )
 
 
@@ -116,8 +163,7 @@ class History:
             outcome: (total - old.totals.get(outcome, 0.0)) / seconds if seconds > 0 else None
             for outcome, total in new.totals.items()
         }
-        buckets = sorted(new.wait_buckets.items())
-        waits = [(edge, count - old.wait_buckets.get(edge, 0.0)) for edge, count in buckets]
+        waits = _grown(old.wait_buckets, new.wait_buckets)
         return Figures(
             rates=rates,
             waiting=new.in_flight.get("sent", 0.0) + new.in_flight.get("received", 0.0),
@@ -128,4 +174,24 @@ class History:
             workers=new.workers,
             concurrency=new.concurrency,
             seconds=seconds,
+            queues=[
+                _queue(name, old.queues.get(name, QueueSnapshot()), new.queues[name], seconds)
+                for name in sorted(new.queues)
+            ],
         )
+
+
+def _queue(name: str, old: QueueSnapshot, new: QueueSnapshot, seconds: float) -> QueueFigures:
+    return QueueFigures(
+        name=name,
+        length=new.length,
+        oldest=new.oldest,
+        workers=new.workers,
+        started_rate=(new.started - old.started) / seconds if seconds > 0 else None,
+        wait_p95=quantile(0.95, _grown(old.wait_buckets, new.wait_buckets)),
+    )
+
+
+def _grown(old: Mapping[float, float], new: Mapping[float, float]) -> list[tuple[float, float]]:
+    """The buckets of what came between two snapshots, in ascending order."""
+    return [(edge, count - old.get(edge, 0.0)) for edge, count in sorted(new.items())]

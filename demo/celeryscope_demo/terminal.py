@@ -34,8 +34,9 @@ class Screen:
         self._write(self._erase() + text + "\n")
 
     def live(self, lines: Sequence[str]) -> None:
-        """Replace the live lines. What is wider than the terminal is cut: wrapped, it could not be erased."""
-        width = shutil.get_terminal_size().columns
+        """Replace the live lines. What does not fit into the terminal is cut: then it could not be erased."""
+        width, height = shutil.get_terminal_size()
+        lines = lines[-(height - 1) :]
         text = self._erase() + "".join(line[: width - 1] + "\n" for line in lines)
         self._height = len(lines)
         self._write(text)
@@ -66,7 +67,7 @@ class Screen:
 
 def step(name: str, text: str) -> str:
     """The line of one thing that was started."""
-    return f"  {name:<9} {text}"
+    return f"  {name:<12} {text}"
 
 
 def dated(text: str) -> str:
@@ -90,8 +91,10 @@ def rate(per_second: float | None) -> str:
     return f"{per_second:.1f}/s" if per_second >= 1 or per_second == 0 else f"{per_second:.2f}/s"
 
 
-def block(figures: Figures | None, trouble: str | None, url: str) -> list[str]:
-    """The live lines of a terminal. `trouble`: why there are no new figures."""
+def block(
+    figures: Figures | None, trouble: str | None, links: Sequence[str], incidents: Sequence[str], now: float
+) -> list[str]:
+    """The live lines of a terminal. `trouble`: why there are no new figures; `now`: seconds since the epoch."""
     lines = [""]
     if figures is None:
         lines.append(f"  {trouble or EMPTY}")
@@ -100,6 +103,8 @@ def block(figures: Figures | None, trouble: str | None, url: str) -> list[str]:
         waiting, running = f"{figures.waiting:<4.0f}", f"{figures.running:<4.0f}"
         slots = "" if figures.concurrency is None else f", {figures.concurrency:.0f} tasks at once"
         lines += [
+            *queue_table(figures, now),
+            "",
             step("tasks", f"{rates} last {figures.seconds:.0f} s"),
             step("backlog", f"waiting {waiting}   running {running}   scheduled {figures.scheduled:.0f}"),
             step("wait", f"p50 {duration(figures.wait_p50):<8}   p95 {duration(figures.wait_p95)}"),
@@ -107,14 +112,35 @@ def block(figures: Figures | None, trouble: str | None, url: str) -> list[str]:
         ]
         if trouble:
             lines.append(f"  {trouble}")
-    return [*lines, "", f"  {url}metrics   status page {url}   Ctrl-C stops everything"]
+    lines.append(step("incidents", ", ".join(incidents) or "none; try: celeryscope demo incident list"))
+    return [*lines, "", *(f"  {link}" for link in links), "  Ctrl-C stops everything"]
 
 
-def plain(figures: Figures | None, trouble: str | None) -> str:
+def queue_table(figures: Figures, now: float) -> list[str]:
+    """A line for every queue."""
+    width = max((len(queue.name) for queue in figures.queues), default=0)
+    lines = [f"  {'queue':<{width}}  {'waiting':>7}  {'oldest':>8}  {'started':>7}  {'wait p95':>8}  {'workers':>7}"]
+    for queue in figures.queues:
+        oldest = None if queue.oldest is None else max(0.0, now - queue.oldest)
+        cells = (number(queue.length), duration(oldest), rate(queue.started_rate), duration(queue.wait_p95))
+        lines.append(
+            f"  {queue.name:<{width}}  {cells[0]:>7}  {cells[1]:>8}  {cells[2]:>7}  {cells[3]:>8}"
+            f"  {number(queue.workers):>7}"
+        )
+    return lines
+
+
+def number(value: float | None) -> str:
+    """A whole number; a dash where unknown."""
+    return "-" if value is None else f"{value:.0f}"
+
+
+def plain(figures: Figures | None, trouble: str | None, incidents: Sequence[str] = ()) -> str:
     """The same in one line, for a pipe or a file."""
     if trouble or figures is None:
         return dated(trouble or EMPTY)
     rates = "  ".join(f"{name} {rate(value)}" for name, value in figures.rates.items())
     waits = f"wait p50 {duration(figures.wait_p50)} p95 {duration(figures.wait_p95)}"
     backlog = f"backlog {figures.waiting:.0f}  scheduled {figures.scheduled:.0f}"
-    return dated(f"{rates}  {backlog}  {waits}  workers {figures.workers:.0f}")
+    on = f"  incidents: {', '.join(incidents)}" if incidents else ""
+    return dated(f"{rates}  {backlog}  {waits}  workers {figures.workers:.0f}{on}")

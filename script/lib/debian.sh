@@ -1,11 +1,12 @@
 # Packages of Debian and Ubuntu that tests need. Sourced, never run; needs terminal.sh.
 # shellcheck shell=bash
 
-# What each is for: prometheus brings promtool, which checks expositions; faketime gives a worker a wrong
+# What each is for: prometheus brings promtool, which checks expositions, and is started by the demo, as is
+# prometheus-alertmanager; faketime gives a worker a wrong
 # clock; redis-server speaks TLS, which the embedded Valkey does not; redis-sentinel fails over; rabbitmq-server
 # carries events over AMQP.
 # shellcheck disable=SC2034  # read by script/test
-TEST_PACKAGES="prometheus faketime redis-server redis-sentinel rabbitmq-server"
+TEST_PACKAGES="prometheus prometheus-alertmanager faketime redis-server redis-sentinel rabbitmq-server"
 
 POLICY=/usr/sbin/policy-rc.d
 

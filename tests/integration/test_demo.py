@@ -1,8 +1,10 @@
 """`celeryscope demo` as its user runs it: it shows a cluster, ends however it may end, and leaves nothing."""
 
 import contextlib
+import json
 import os
 import pty
+import re
 import shutil
 import signal
 import socket
@@ -13,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from celeryscope_demo import broker, queues
+from celeryscope_demo import broker, queues, scrape
 from celeryscope_demo.processes import Children
 from celeryscope_demo.stopping import StopSignal
 from support.demo import END_TIMEOUT, UP_TIMEOUT, Demo
@@ -182,6 +184,31 @@ def test_on_a_terminal_the_lines_are_refreshed_and_ctrl_c_ends_it(demo: Demo) ->
         wait_until(lambda: shows(b"nothing is left running"), END_TIMEOUT, "it says goodbye")
         assert process.wait(END_TIMEOUT) == 0
     os.close(terminal)
+    demo.assert_nothing_left()
+
+
+@needs("prometheus")
+@needs("prometheus-alertmanager")
+def test_prometheus_and_alertmanager_are_started_where_they_are_installed(demo: Demo) -> None:
+    with demo.running("--monitoring") as process:
+        demo.wait_for_tasks()
+
+        def server(name: str) -> tuple[str, int]:
+            found = re.search(rf"^ +{name} +http://([0-9.]+):(\d+)/", demo.log.read_text(), re.MULTILINE)
+            assert found is not None
+            return found[1], int(found[2])
+
+        host, port = wait_until(lambda: server("prometheus"), UP_TIMEOUT, "Prometheus was started")
+
+        def scraped() -> bool:
+            status, body = scrape.get(host, port, "/api/v1/query?query=celery_worker_up")
+            return status == 200 and len(json.loads(body)["data"]["result"]) == 3
+
+        wait_until(scraped, UP_TIMEOUT, "Prometheus scrapes the exporter")
+        status, body = scrape.get(*server("alertmanager"), "/api/v2/status")
+        assert (status, json.loads(body)["config"]["original"] != "") == (200, True)
+        process.signal(signal.SIGINT)
+        assert process.wait(END_TIMEOUT) == 0
     demo.assert_nothing_left()
 
 

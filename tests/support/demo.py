@@ -29,6 +29,7 @@ class Demo:
         self.port = free_port()
         self.log = folder / "demo.log"
         self.command = python("-m", "celeryscope", "demo", "--listen-address", f"127.0.0.1:{self.port}")
+        self.command.append("--no-monitoring")  # a test that wants Prometheus asks for it
         self.environ = {"TMPDIR": str(self.folder), "PYTHONPATH": PATH, "TERM": "xterm"}
         self._process: Process | None = None
 

@@ -10,9 +10,11 @@ import pytest
 
 from celeryscope_demo import address, broker, guardian, load, profiles, scrape, simulation, terminal
 from celeryscope_demo.address import Address, UnusableAddress
-from celeryscope_demo.processes import clean
+from celeryscope_demo.monitoring import Monitoring
+from celeryscope_demo.processes import Children, clean
 from celeryscope_demo.profiles import PROFILES
 from celeryscope_demo.scrape import Figures, History, Snapshot, parse, quantile
+from celeryscope_demo.stopping import StopSignal
 
 INF = float("inf")
 
@@ -36,6 +38,16 @@ celery_task_wait_seconds_bucket{task="b",queue="q",le="+Inf"} 5
 # TYPE celery_worker_up gauge
 celery_worker_up{worker="w1@h"} 1
 celery_worker_up{worker="w2@h"} 0
+"""
+
+QUEUES = """\
+# TYPE celery_queue_length gauge
+celery_queue_length{queue="q"} 5
+celery_queue_length{queue="empty"} 0
+# TYPE celery_queue_oldest_task_timestamp_seconds gauge
+celery_queue_oldest_task_timestamp_seconds{queue="q"} 90
+# TYPE celery_queue_workers gauge
+celery_queue_workers{queue="empty"} 2
 """
 
 
@@ -142,6 +154,17 @@ class TestFigures:
         assert snapshot.workers == 1.0
         assert snapshot.concurrency is None
 
+    def test_queues_are_kept_apart(self) -> None:
+        history = History()
+        history.add(0.0, parse(""))
+        history.add(4.0, parse(EXPOSITION + QUEUES))
+        shown = history.figures()
+        assert shown is not None
+        found = {queue.name: queue for queue in shown.queues}
+        assert found["q"] == scrape.QueueFigures("q", 5.0, 90.0, None, 10.0, found["q"].wait_p95)
+        assert found["q"].wait_p95 == pytest.approx(0.1)
+        assert found["empty"] == scrape.QueueFigures("empty", 0.0, None, 2.0, 0.0, None)
+
     def test_without_tasks_there_are_none(self) -> None:
         history = History()
         assert history.figures() is None
@@ -212,18 +235,28 @@ class TestFormat:
             assert part in line
 
     def test_the_live_lines_say_everything_and_where_to_look(self) -> None:
-        text = "\n".join(terminal.block(figures(), None, "http://127.0.0.1:9808/"))
+        links = ["http://127.0.0.1:9808/metrics"]
+        text = "\n".join(terminal.block(figures(), None, links, ["backlog"], now=0.0))
         for part in ("started 10.0/s", "waiting 3", "scheduled 12", "p50 25 ms", "1 up, 2 tasks at once"):
             assert part in text
-        assert "http://127.0.0.1:9808/metrics" in text
+        assert links[0] in text
+        assert "backlog" in text
+
+    def test_every_queue_has_a_line(self) -> None:
+        busy = scrape.QueueFigures("busy", length=7.0, oldest=95.0, workers=2.0, started_rate=1.5, wait_p95=3.0)
+        unknown = scrape.QueueFigures("q", length=None, oldest=None, workers=None, started_rate=None, wait_p95=None)
+        header, first, second = terminal.queue_table(figures(queues=[busy, unknown]), now=100.0)
+        assert header.split() == ["queue", "waiting", "oldest", "started", "wait", "p95", "workers"]
+        assert first.split() == ["busy", "7", "5.0", "s", "1.5/s", "3.0", "s", "2"]
+        assert second.split() == ["q", "-", "-", "-", "-", "-"]
 
     def test_before_the_first_event_they_say_so(self) -> None:
         assert terminal.EMPTY in terminal.plain(None, None)
-        assert terminal.EMPTY in "\n".join(terminal.block(None, None, "http://h/"))
+        assert terminal.EMPTY in "\n".join(terminal.block(None, None, [], [], now=0.0))
 
     def test_trouble_is_told(self) -> None:
         assert "no answer" in terminal.plain(figures(), "no answer")
-        assert "no answer" in "\n".join(terminal.block(figures(), "no answer", "http://h/"))
+        assert "no answer" in "\n".join(terminal.block(figures(), "no answer", [], [], now=0.0))
 
 
 class Terminal(io.StringIO):
@@ -239,6 +272,13 @@ class TestScreen:
         screen.live(["one", "a line too long"])
         screen.live(["two"])
         assert out.getvalue() == "one\na line to\n\x1b[2A\x1b[Jtwo\n"
+
+    def test_a_low_terminal_shows_the_last_lines(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("COLUMNS", "80")
+        monkeypatch.setenv("LINES", "3")
+        out = Terminal()
+        terminal.Screen(out, "xterm").live(["one", "two", "three"])
+        assert out.getvalue() == "two\nthree\n"
 
     def test_a_line_that_stays_is_written_above(self) -> None:
         out = Terminal()
@@ -303,6 +343,21 @@ class TestRates:
     def test_nonsense_is_refused_by_name(self, pair: str) -> None:
         with pytest.raises(click.BadParameter, match=pair.split("=", maxsplit=1)[0]):
             load.read_rates((pair,))
+
+
+class TestMonitoring:
+    def test_what_is_not_installed_is_told_with_its_remedy(self) -> None:
+        told: dict[str, str] = {}
+        with StopSignal() as stop:
+            children = Children({}, stop)
+            try:
+                servers = Monitoring(children, told.__setitem__, lambda _: None)
+                servers.start(Address("127.0.0.1", 9808))
+            finally:
+                children.end()
+        assert servers.urls == {}
+        assert "apt-get install prometheus" in told["prometheus"]
+        assert set(told) == {"prometheus", "alertmanager", "grafana"}
 
 
 class TestChildren:

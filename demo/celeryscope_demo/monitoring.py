@@ -1,0 +1,137 @@
+"""Prometheus, Alertmanager and Grafana, where they are installed: what they are told, and how they are started.
+
+Each is configured in the demo's temporary folder and keeps its data there.
+"""
+
+import json
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from celeryscope_demo.address import Address, UnusableAddress, free_port, require_free
+from celeryscope_demo.processes import Children, Program, Stage
+
+SCRAPE_INTERVAL = "5s"  # shorter than production needs: somebody is watching
+RETENTION = "1d"
+
+Which = Callable[[str], str | None]
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A server that may be installed, the names of its program, and what to do where it is not."""
+
+    name: str
+    programs: tuple[str, ...]
+    port: int  # where people look for it
+    remedy: str
+
+    def find(self, which: Which) -> str | None:
+        """The program's path; None where it is not installed."""
+        return next((path for program in self.programs if (path := which(program)) is not None), None)
+
+
+PROMETHEUS = Tool("prometheus", ("prometheus",), 9090, "apt-get install prometheus")
+ALERTMANAGER = Tool(
+    "alertmanager", ("prometheus-alertmanager", "alertmanager"), 9093, "apt-get install prometheus-alertmanager"
+)
+GRAFANA = Tool("grafana", ("grafana",), 3000, "see Grafana's installation manual")
+
+
+class Monitoring:
+    """What is started of them."""
+
+    def __init__(self, children: Children, tell: Callable[[str, str], None], which: Which) -> None:
+        """`tell` is told each one's name, and where it is or what to do."""
+        self._children = children
+        self._tell = tell
+        self._which = which
+        self.urls: dict[str, str] = {}
+
+    def start(self, exporter: Address) -> None:
+        """Start what is installed."""
+        alertmanager = self._start(ALERTMANAGER, _alertmanager)
+        prometheus = self._start(PROMETHEUS, partial(_prometheus, exporter=exporter, alertmanager=alertmanager))
+        self._start(GRAFANA, partial(_grafana, prometheus=prometheus))
+
+    def _start(self, tool: Tool, program: Callable[[str, Path, Address], Program]) -> Address | None:
+        path = tool.find(self._which)
+        if path is None:
+            self._tell(tool.name, f"not on the PATH, so it is not started: {tool.remedy}")
+            return None
+        address = Address("127.0.0.1", _port(tool.port))
+        folder = self._children.folder / tool.name
+        folder.mkdir()
+        child = self._children.start(program(path, folder, address))
+        self.urls[tool.name] = address.url
+        self._tell(tool.name, f"{address.url}, pid {child.pid}")
+        return address
+
+
+def _port(usual: int) -> int:
+    """The port where people look for it, or a free one."""
+    with suppress(UnusableAddress):
+        require_free(Address("127.0.0.1", usual))
+        return usual
+    return free_port()
+
+
+def _prometheus(
+    path: str, folder: Path, address: Address, *, exporter: Address, alertmanager: Address | None
+) -> Program:
+    """Scrapes the exporter, and sends alerts where an Alertmanager was started."""
+    settings: dict[str, object] = {
+        "global": {"scrape_interval": SCRAPE_INTERVAL, "evaluation_interval": SCRAPE_INTERVAL},
+        "scrape_configs": [{"job_name": "celeryscope", "static_configs": [{"targets": [str(exporter.reachable)]}]}],
+    }
+    if alertmanager is not None:
+        settings["alerting"] = {"alertmanagers": [{"static_configs": [{"targets": [str(alertmanager)]}]}]}
+    command = [path, "--config.file", _written(folder / "prometheus.yml", settings)]
+    command += ["--storage.tsdb.path", str(folder / "data"), "--storage.tsdb.retention.time", RETENTION]
+    return Program(
+        PROMETHEUS.name, [*command, "--web.listen-address", str(address)], Stage.WATCHERS, [(signal.SIGTERM, 2.0)]
+    )
+
+
+def _alertmanager(path: str, folder: Path, address: Address) -> Program:
+    """Keeps what fires; it tells nobody."""
+    settings = {"route": {"receiver": "nobody"}, "receivers": [{"name": "nobody"}]}
+    command = [path, "--config.file", _written(folder / "alertmanager.yml", settings)]
+    command += ["--storage.path", str(folder / "data"), "--cluster.listen-address="]
+    return Program(
+        ALERTMANAGER.name, [*command, "--web.listen-address", str(address)], Stage.WATCHERS, [(signal.SIGTERM, 1.0)]
+    )
+
+
+def _grafana(path: str, folder: Path, address: Address, *, prometheus: Address | None) -> Program:
+    """Everybody may look, with the Prometheus of the demo as the source."""
+    provisioning = folder / "provisioning" / "datasources"
+    provisioning.mkdir(parents=True)
+    if prometheus is not None:
+        source = {"name": "Prometheus", "uid": "prometheus", "type": "prometheus", "url": prometheus.url}
+        sources = {"apiVersion": 1, "datasources": [{**source, "isDefault": True}]}
+        _written(provisioning / "prometheus.yaml", sources)
+    home = Path(path).resolve().parent.parent
+    if not (home / "conf").is_dir():
+        home = Path("/usr/share/grafana")  # where packages of Linux distributions put it
+    environ = {
+        "GF_SERVER_HTTP_ADDR": address.host,
+        "GF_SERVER_HTTP_PORT": str(address.port),
+        "GF_PATHS_DATA": str(folder / "data"),
+        "GF_PATHS_LOGS": str(folder / "logs"),
+        "GF_PATHS_PROVISIONING": str(folder / "provisioning"),
+        "GF_AUTH_ANONYMOUS_ENABLED": "true",
+        "GF_ANALYTICS_REPORTING_ENABLED": "false",
+        "GF_ANALYTICS_CHECK_FOR_UPDATES": "false",
+    }
+    command = [path, "server", "--homepath", str(home)]
+    return Program(GRAFANA.name, command, Stage.WATCHERS, [(signal.SIGTERM, 2.0)], environ=environ)
+
+
+def _written(path: Path, settings: object) -> str:
+    """Write settings as JSON, which is YAML too; return where."""
+    path.write_text(json.dumps(settings, indent=2))
+    return str(path)
