@@ -55,6 +55,7 @@ SHOWN = {
     "celery_queue_priority_length",
     "celery_queue_unacked",
     "celery_queue_workers",
+    "celery_queue_worker_info",
     "celery_queue_concurrency",
     "celery_queue_oldest_task_timestamp_seconds",
     "celery_queue_head_message_bytes",

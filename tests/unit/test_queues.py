@@ -293,6 +293,19 @@ class TestWorkersOfAQueue:
         assert story.value("celery_queue_workers", "fast") == 2
         assert story.value("celery_queue_concurrency", "fast") == 12
 
+    def test_who_they_are_is_told_for_as_long_as_they_count(self, story: Story) -> None:
+        for name in (WORKER, OTHER):
+            story.heartbeat(hostname=name)
+            story.inspect(name, queues=("fast", "slow"), concurrency=4)
+        story.inspect(OTHER, queues=("fast",), concurrency=4)
+        assert story.series("celery_queue_worker_info") == {
+            ("fast", WORKER): 1,
+            ("slow", WORKER): 1,
+            ("fast", OTHER): 1,
+        }
+        story.heartbeat(kind="worker-offline", hostname=OTHER)
+        assert story.series("celery_queue_worker_info") == {("fast", WORKER): 1, ("slow", WORKER): 1}
+
     def test_nothing_is_told_before_the_workers_were_polled(self, story: Story) -> None:
         story.poll(queue())
         story.heartbeat()

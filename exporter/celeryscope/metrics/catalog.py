@@ -193,6 +193,11 @@ QUEUE_CONCURRENCY = _gauge(
     "Tasks that these workers can run at once. What a worker shares among queues is counted in each of them.",
     ("queue",),
 )
+QUEUE_WORKER_INFO = _gauge(
+    "celery_queue_worker_info",
+    "1: the worker consumes the queue, by what it last told. Joins facts of workers to queues.",
+    ("queue", "worker"),
+)
 QUEUE_BYTES = _gauge(
     "celery_queue_bytes",
     "Size of the queue's messages. Only where the broker adds it up, as Redis does not.",

@@ -78,6 +78,7 @@ class Queues:
             self._clear()
         self._store.clear(catalog.QUEUE_WORKERS)
         self._store.clear(catalog.QUEUE_CONCURRENCY)
+        self._store.clear(catalog.QUEUE_WORKER_INFO)
         if self._is_fresh(self._workers_asked_at, now):
             self._set_capacity({self._labels.of(name) for name in known}, workers)
 
@@ -136,6 +137,7 @@ class Queues:
                 continue
             for label in {self._labels.of(name) for name in worker.queues}:
                 count[label] = count.get(label, 0) + 1
+                self._store.set(catalog.QUEUE_WORKER_INFO, (label, *worker.label), 1)
                 before = slots.get(label, 0)
                 slots[label] = None if before is None or worker.concurrency is None else before + worker.concurrency
         for label, number in count.items():
