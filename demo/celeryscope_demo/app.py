@@ -34,14 +34,14 @@ import os
 from celery import Celery
 
 from celeryscope_demo import ledger, store
-from celeryscope_demo.environment import STORE_URL, VISIBILITY_TIMEOUT
-from celeryscope_demo.queues import DEFAULT, PREFIX, PRIORITY_STEPS, QUEUES
+from celeryscope_demo.environment import STORE_URL
+from celeryscope_demo.queues import DEFAULT, PREFIX, PRIORITY_STEPS, QUEUES, ROUTES
 from celeryscope_demo.schedule import SCHEDULE
 
 HOUR = 3600.0  # seconds
 
 # The broker URL comes from CELERY_BROKER_URL: in the environment it shows in no list of processes.
-app = Celery(PREFIX, include=["celeryscope_demo.workloads.all"])
+app = Celery(PREFIX, include=["celeryscope_demo.workloads.all", "celeryscope_demo.control"])
 app.conf.update(
     worker_send_task_events=True,
     task_send_sent_event=True,
@@ -49,7 +49,7 @@ app.conf.update(
     task_reject_on_worker_lost=True,
     worker_prefetch_multiplier=1,
     broker_transport_options={
-        "visibility_timeout": float(os.environ.get(VISIBILITY_TIMEOUT, HOUR)),
+        "visibility_timeout": HOUR,
         "priority_steps": list(PRIORITY_STEPS),
         "queue_order_strategy": "priority",
     },
@@ -60,6 +60,7 @@ app.conf.update(
     result_expires=HOUR,
     accept_content=["json"],
     task_queues=QUEUES,
+    task_routes=ROUTES,
     task_default_queue=DEFAULT,
     task_create_missing_queues=False,
     beat_schedule=SCHEDULE,

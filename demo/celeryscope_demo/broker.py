@@ -18,7 +18,7 @@ from redis.retry import Retry
 from celeryscope.errors import CeleryscopeError
 from celeryscope_demo.address import free_port
 from celeryscope_demo.processes import Child, ChildFailed, Children, Program, Stage
-from celeryscope_demo.queues import EXCHANGE, QUEUES
+from celeryscope_demo.queues import DELAYS, EXCHANGE, QUEUES
 
 CONNECT_TIMEOUT = 3.0  # seconds for a broker that runs already
 START_TIMEOUT = 10.0  # seconds
@@ -158,10 +158,14 @@ def remove_queues(url: str) -> None:
     try:
         with Connection(url, connect_timeout=CONNECT_TIMEOUT) as connection:
             channel = connection.channel()
-            for queue in QUEUES:
+            amqp = connection.transport.driver_type == "amqp"
+            for queue in (*QUEUES, *(DELAYS.values() if amqp else ())):
                 bound = queue(channel)
-                bound.declare()  # kombu removes the bindings that it knows of
+                if not amqp:
+                    bound.declare()  # kombu removes the bindings that it knows of
                 bound.delete()
+                if queue.exchange.name != EXCHANGE.name:
+                    queue.exchange(channel).delete()
             EXCHANGE(channel).delete()
     except Exception as error:
         raise BrokerUnreachable(f"the demo's queues stay on {masked(url)}: {error}") from error

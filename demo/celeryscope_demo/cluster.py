@@ -16,7 +16,7 @@ from celeryscope_demo.processes import Child, Children
 from celeryscope_demo.programs import WORKERS, Worker
 
 SETTINGS = Path(__file__).with_name("celeryscope.toml")
-CONTROL_TIMEOUT = 2.0  # seconds for a remote control command to be published
+CONTROL_TIMEOUT = 1.0  # seconds for the broker to take a remote control command
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,22 @@ class Cluster:
 
     @cached_property
     def control(self) -> Celery:
-        """An application that knows no task, to send remote control commands with: `control.control.broadcast`."""
+        """An application that knows no task, to send remote control commands with."""
         app = Celery("control", broker=self.broker_url, set_as_current=False)
-        app.conf.update(broker_connection_timeout=CONTROL_TIMEOUT, broker_connection_max_retries=1)
+        # Redis knows no other timeouts.
+        timeouts = {"socket_connect_timeout": CONTROL_TIMEOUT, "socket_timeout": CONTROL_TIMEOUT}
+        app.conf.update(broker_connection_timeout=CONTROL_TIMEOUT, broker_transport_options=timeouts)
         return app
+
+    def command(self, node: Node, name: str, **arguments: object) -> None:
+        """Send a worker a remote control command; it is not waited for.
+
+        Raises kombu's OperationalError where the broker is not there.
+        """
+        with self.control.connection_for_write() as connection:
+            # Publishing alone would try again until the broker is back.
+            connection.ensure_connection(max_retries=0, timeout=CONTROL_TIMEOUT)
+        self.control.control.broadcast(name, arguments, destination=[node.name])
 
     def start_workers(self) -> None:
         """Start every worker; does not wait for them."""

@@ -54,7 +54,8 @@ class Demo:
                 self._show(children, director, seconds)
             finally:
                 self._screen.settle()
-                director.close()
+                for trouble in director.close():
+                    self._screen.line(trouble)
             self._audit(children, running, director.had)
         except Stopped:
             pass

@@ -6,7 +6,6 @@ from celeryscope.errors import CeleryscopeError
 
 STORE_URL = "CELERYSCOPE_DEMO_STORE_URL"  # the application's own Redis, without a database number
 PROVIDER_URL = "CELERYSCOPE_DEMO_PROVIDER_URL"  # the simulated third party
-VISIBILITY_TIMEOUT = "CELERYSCOPE_DEMO_VISIBILITY_TIMEOUT"  # seconds
 
 
 class Unset(CeleryscopeError):

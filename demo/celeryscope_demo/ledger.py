@@ -8,6 +8,7 @@ from typing import Any
 
 import redis
 from celery import signals
+from celery.exceptions import TimeLimitExceeded
 
 from celeryscope_demo.store import store
 
@@ -64,8 +65,10 @@ def _succeeded(sender: Any, **_: object) -> None:
     _count("succeeded", sender)
 
 
-def _failed(sender: Any, **_: object) -> None:
-    _count("failed", sender)
+def _failed(sender: Any, exception: BaseException, **_: object) -> None:
+    # Celery sends this signal twice for a hard time limit, the first time without the request.
+    if not (isinstance(exception, TimeLimitExceeded) and HEADER not in vars(sender.request)):
+        _count("failed", sender)
 
 
 def _retried(sender: Any, **_: object) -> None:
@@ -73,7 +76,7 @@ def _retried(sender: Any, **_: object) -> None:
 
 
 def _revoked(sender: Any, request: Any, **_: object) -> None:
-    count("revoked", sender.name, request.request_dict.get(HEADER, UNKNOWN))
+    count("revoked", sender.name, request.get(HEADER) or UNKNOWN)
 
 
 def _not_registered(name: str, message: Any, **_: object) -> None:

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from enum import IntEnum
+from enum import Enum, IntEnum
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,6 +27,7 @@ from celeryscope_demo.stopping import Stopped, StopSignal
 T = TypeVar("T")
 
 RESTART_WINDOW = 30.0  # seconds in which a child may be restarted `restarts` times
+PATIENCE = 25.0  # seconds for a child that is to end while the rest goes on: a worker finishes its tasks first
 TAIL_LINES = 15
 POLL = 0.05  # seconds between looks at a child that is starting or ending
 
@@ -48,6 +49,15 @@ class Stage(IntEnum):
     SERVERS = 3
 
 
+class Intent(Enum):
+    """What its end means for a child."""
+
+    RUN = "run"  # it should not have ended
+    HELD = "held"  # it stays down until somebody renews it
+    RENEWED = "renewed"  # it is started again at once
+    DISMISSED = "dismissed"  # it was not needed any more
+
+
 @dataclass(frozen=True)
 class Program:
     """What to start, and how it ends: each signal in turn with the seconds that it is given, then SIGKILL."""
@@ -65,7 +75,9 @@ class Child:
 
     def __init__(self, program: Program, folder: Path, environ: Mapping[str, str]) -> None:
         self.program = program
-        self.held = False  # it is down on purpose: nobody starts it again but who held it
+        self.intent = Intent.RUN
+        self.deadline: float | None = None  # of time.monotonic: then a child that was asked to end is killed
+        self.swept = False  # it ended and so did its group, whose number may be another's by now
         self.log_path = folder / f"{program.name}.log"
         self.starts: deque[float] = deque()
         self._folder = folder
@@ -86,6 +98,7 @@ class Child:
     def start(self) -> None:
         """Start it, or start it again."""
         self.starts.append(time.monotonic())
+        self.intent, self.deadline, self.swept = Intent.RUN, None, False
         with self.log_path.open("ab") as log:
             self._popen = subprocess.Popen(
                 self.program.command,
@@ -109,8 +122,9 @@ class Child:
 
     def signal_group(self, number: signal.Signals) -> None:
         """Send a signal to it and to everything that it started: a worker's pool, say."""
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, number)
+        if not self.swept:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, number)
 
     def end(self) -> None:
         """Kill it with its group, and see it end."""
@@ -120,6 +134,7 @@ class Child:
     def sweep(self) -> None:
         """Kill what is left of its group: the pool of a worker that was killed, say."""
         self.signal_group(signal.SIGKILL)
+        self.swept = self.status is not None
 
 
 def end_together(children: Sequence[Child], stop: StopSignal) -> None:
@@ -192,23 +207,54 @@ class Children:
         self._children.remove(child)
 
     def hold(self, child: Child, number: signal.Signals) -> None:
-        """Send a child a signal that ends it, and leave it down until `release`."""
-        child.held = True
-        child.send_signal(number)
+        """End a child, by SIGKILL with all that it started, and leave it down until somebody renews it."""
+        child.intent = Intent.HELD
+        if number == signal.SIGKILL:
+            child.signal_group(number)
+        else:
+            child.send_signal(number)
 
-    def release(self, child: Child, program: Program | None = None) -> None:
-        """Start a child that was held, also as another program; one that has not ended yet is killed."""
-        child.end()
-        self._tell("-", child.pid)
+    def renew(self, child: Child, program: Program | None = None) -> None:
+        """Have a child start again, also as another program; where it runs, it is asked to end before.
+
+        Returns at once: `check` starts it.
+        """
         child.program = program or child.program
-        child.start()
-        self._tell("+", child.pid)
-        child.held = False
+        self._ask_to_end(child, Intent.RENEWED)
+
+    def dismiss(self, child: Child) -> None:
+        """Have a child end for good. Returns at once: `check` sees it end."""
+        self._ask_to_end(child, Intent.DISMISSED)
 
     def check(self) -> list[str]:
-        """Start again what ended and may be; return a line for each. Raises ChildFailed for all else."""
-        ended = [(child, child.status) for child in self._children if not child.held]
-        return [self._restart(child, status) for child, status in ended if status is not None]
+        """See what has ended, and start again what may be; a line for each. Raises ChildFailed for what may not."""
+        return [line for child in list(self._children) if (line := self._look_at(child)) is not None]
+
+    def _ask_to_end(self, child: Child, intent: Intent) -> None:
+        child.intent = intent
+        child.deadline = time.monotonic() + PATIENCE
+        if child.status is None:
+            child.signal_group(signal.SIGCONT)  # what is frozen hears nothing else
+            child.send_signal(child.program.endings[0][0])
+
+    def _look_at(self, child: Child) -> str | None:
+        if child.deadline is not None and child.status is None and time.monotonic() >= child.deadline:
+            child.end()
+        status = child.status
+        if status is None or (child.intent is Intent.HELD and child.swept):
+            return None
+        if child.intent is Intent.RUN:
+            return self._restart(child, status)
+        self._ended(child)
+        if child.intent is Intent.HELD:
+            return f"the {child.program.name} {describe(status)}, and stays down"
+        if child.intent is Intent.DISMISSED:
+            self._children.remove(child)
+            return f"the {child.program.name} {describe(status)}, as it should"
+        child.starts.clear()  # what is meant is no crash
+        child.start()
+        self._tell("+", child.pid)
+        return f"the {child.program.name} is started again, pid {child.pid}"
 
     def _restart(self, child: Child, status: int) -> str:
         self._ended(child)
@@ -256,8 +302,9 @@ class Children:
         return [child for child in reversed(self._children) if child.program.stage is stage]
 
     def _ended(self, child: Child) -> None:
-        child.sweep()
-        self._tell("-", child.pid)
+        if not child.swept:
+            child.sweep()
+            self._tell("-", child.pid)
 
     def _tell(self, sign: str, pid: int) -> None:
         assert self._guardian.stdin is not None

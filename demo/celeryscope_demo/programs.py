@@ -1,5 +1,6 @@
 """The programs of the demo: what is started, as anybody would start it."""
 
+import json
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -11,8 +12,6 @@ from celeryscope_demo.processes import Program, Stage
 
 MODULE = (sys.executable, "-m")
 CELERY = (*MODULE, "celery", "-A", "celeryscope_demo.app")
-
-SHARED = (queues.URGENT, queues.LOW)
 
 
 @dataclass(frozen=True)
@@ -31,22 +30,40 @@ class Worker:
         return f"{queues.PREFIX}-{self.name}@%h"
 
 
-# Each pool is where its kind of work is at home. No worker here has others to synchronise with: without mingle and
-# gossip it starts a second earlier.
+# Each pool is where its kind of work is at home, and takes its queues in this order. No worker here has others to
+# synchronise with: without mingle and gossip it starts a second earlier.
 WORKERS = (
     # Processes: for what computes, leaks, or needs a time limit. The pool grows to 4 with the work, and shrinks to 2; a
     # process is replaced after 200 tasks, or when it holds 200 MB.
     Worker(
         "general",
-        (queues.DEFAULT, queues.ETL, queues.TRICKLE, *SHARED),
+        (queues.URGENT, queues.DEFAULT, queues.ETL, queues.TRICKLE, queues.LOW),
         "prefork",
         ("--autoscale", "4,2", "--max-tasks-per-child", "200", "--max-memory-per-child", "200000"),  # KiB
         slots=4,
     ),
     # Threads: for what waits for others. Time limits do not work there: a call needs a timeout of its own.
-    Worker("calls", (queues.CALLS, queues.MAIL, queues.FEEDS, *SHARED), "threads", ("-c", "8"), slots=8),
+    Worker(
+        "calls", (queues.URGENT, queues.CALLS, queues.MAIL, queues.FEEDS, queues.LOW), "threads", ("-c", "8"), slots=8
+    ),
     # Solo: one task at a time, in the worker's own process. While it works, it says nothing and hears nothing.
     Worker("heavy", (queues.HEAVY,), "solo", ("--prefetch-multiplier", "1"), slots=1),
+)
+
+# Somebody's own worker, with settings of its own on its command line: all that is on the broker suffers from them.
+HASTY_VISIBILITY_TIMEOUT = 5  # seconds
+_HASTY = {
+    "visibility_timeout": HASTY_VISIBILITY_TIMEOUT,
+    "unacked_restore_throttle": 1,  # it looks for what is overdue every 10 s instead of every 100 s
+    "priority_steps": queues.PRIORITY_STEPS,
+    "queue_order_strategy": "priority",
+}
+HASTY = Worker(
+    "hasty",
+    (queues.CALLS,),
+    "threads",
+    ("-c", "2", f"broker.transport_options=(json){json.dumps(_HASTY)}"),
+    slots=2,
 )
 
 

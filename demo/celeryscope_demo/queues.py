@@ -48,3 +48,42 @@ QUEUES = (
     _prioritised(LOW),
     *(_queue(name) for name in (CALLS, MAIL, FEEDS, ETL, HEAVY, TRICKLE)),
 )
+
+SPARE = 60.0  # seconds for which a delay queue stays, beyond its delay, after the last message was sent to it
+MILLISECONDS = 1000
+
+
+def _delay(seconds: int) -> Queue:
+    name = f"{PREFIX}-delay-{seconds}s"
+    arguments = {
+        "x-message-ttl": seconds * MILLISECONDS,
+        # Each declaration starts it anew. Not as kombu's `expires`: it would then declare the queue once alone.
+        "x-expires": int((seconds + SPARE) * MILLISECONDS),
+        "x-dead-letter-exchange": EXCHANGE.name,
+        "x-dead-letter-routing-key": DEFAULT,
+    }
+    return Queue(name, Exchange(name, type="direct"), routing_key=DEFAULT, queue_arguments=arguments)
+
+
+# Where messages wait in RabbitMQ until they are due, by seconds: nobody consumes these, and they pass to DEFAULT.
+DELAYS = {seconds: _delay(seconds) for seconds in (5, 10)}
+
+# Where work goes is decided here and not at the tasks: a queue is split, or a task moved, in one place.
+ROUTES = {
+    "archives.*": {"queue": HEAVY},
+    "campaigns.*": {"queue": URGENT},
+    "etl.*": {"queue": ETL},
+    "exports.*": {"queue": CALLS},
+    "feeds.*": {"queue": FEEDS},
+    "mail.*": {"queue": MAIL},
+    "media.*": {"queue": HEAVY},
+    "notices.*": {"queue": URGENT},
+    "pages.*": {"queue": CALLS},
+    "partners.*": {"queue": CALLS},
+    "photos.*": {"queue": URGENT},
+    "presence.*": {"queue": LOW},
+    "reminders.*": {"queue": MAIL},
+    "reports.*": {"queue": LOW},
+    "trickle.*": {"queue": TRICKLE},
+    "webhooks.*": {"queue": CALLS},
+}

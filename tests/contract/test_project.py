@@ -14,6 +14,7 @@ import pytest
 import celeryscope
 from celeryscope.metrics.catalog import ALL, Kind
 from celeryscope.metrics.reference import reference
+from celeryscope_demo.guide import guide
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -75,12 +76,16 @@ class TestDocuments:
         text = (ROOT / "docs/metrics.md").read_text()
         assert text == reference(), "celeryscope metrics > docs/metrics.md"
 
+    def test_the_guide_to_the_demo_is_up_to_date(self) -> None:
+        assert (ROOT / "docs/demo.md").read_text() == guide(), "python -m celeryscope_demo.guide > docs/demo.md"
+
     @pytest.mark.parametrize("command", ["run", "metrics", "demo"])
     def test_commands_exist(self, command: str) -> None:
         assert run(sys.executable, "-m", "celeryscope", command, "--help").returncode == 0
 
     def test_options_exist(self) -> None:
-        texts = [run(sys.executable, "-m", "celeryscope", name, "--help").stdout for name in ("run", "demo")]
+        commands = (["run"], ["demo"], ["demo", "incident", "start"])
+        texts = [run(sys.executable, "-m", "celeryscope", *words, "--help").stdout for words in commands]
         texts = [text.replace("--[no-]", "--") for text in texts]
         texts.append((ROOT / "script/test").read_text())
         elsewhere = {"--without-heartbeat"}  # Celery's

@@ -123,6 +123,17 @@ class TestLateTaskSent:
         assert story.value("celery_task_revoked_total", *ONE, "expired") == 1
         assert in_flight(story) == {"sent": 1}  # the earlier one
 
+    def test_it_waits_for_its_own_where_that_of_the_retry_comes_first(self, story: Story) -> None:
+        story.sent("earlier")
+        story.received("a")
+        story.started("a")
+        story.sent("a", retries=1)
+        story.retried("a")
+        story.sent("a")
+        story.run("a", retries=1)
+        assert counts(story) == {"sent": 3, "received": 2, "started": 2, "retried": 1, "succeeded": 1}
+        assert counts(story, ("app.work", "unknown")) == {}
+
     def test_its_queue_is_unknown_after_a_quarter_of_a_second(self, story: Story) -> None:
         story.sent("earlier")
         story.received("a")
@@ -704,6 +715,13 @@ class TestTimeZonesAndClocks:
         story.started("a")
         assert story.value("celery_task_wait_seconds", *ONE) == (1, 0.0)
         assert disorder(story) == {"negative_wait": 1}
+
+    def test_one_that_is_shorter_than_publishing_may_take_is_no_disorder(self, story: Story) -> None:
+        story.sent("a", at=0.2)
+        story.received("a")
+        story.started("a")
+        assert story.value("celery_task_wait_seconds", *ONE) == (1, 0.0)
+        assert not any(disorder(story).values())
 
     def test_the_offset_that_an_event_announces_changes_nothing(self, story: Story) -> None:
         story.sent("a", utcoffset=7)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
 from celeryscope.errors import CeleryscopeError
+from celeryscope_demo.broker import Running
 from celeryscope_demo.cluster import Cluster
 
 Action = Callable[[Cluster], Generator[None]]
@@ -35,7 +36,14 @@ class Incident:
     part: str | None = None
 
 
-def embedded_broker(cluster: Cluster) -> None:
-    """Raise CannotStart where the broker is somebody else's."""
+def embedded_broker(cluster: Cluster) -> Running:
+    """The demo's own broker. Raises CannotStart where it is somebody else's."""
     if cluster.broker is None:
         raise CannotStart("this incident disturbs the broker, and --broker-url names one that is not the demo's own")
+    return cluster.broker
+
+
+def lasting() -> Generator[None]:
+    """What an action does that has done its harm: nothing more, for as long as the incident lasts."""
+    while True:
+        yield

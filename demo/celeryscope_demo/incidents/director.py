@@ -4,6 +4,8 @@ import time
 from collections.abc import Generator
 from dataclasses import dataclass
 
+import redis
+
 from celeryscope.errors import CeleryscopeError
 from celeryscope_demo import switches
 from celeryscope_demo.cluster import Cluster
@@ -21,7 +23,7 @@ class Running:
 
 
 class Director:
-    """The incidents that are on."""
+    """The incidents that are on. Whatever an incident does to itself, the demo goes on."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
@@ -36,26 +38,32 @@ class Director:
     def step(self) -> list[str]:
         """Do what was asked for, go on with what is on, end what is over; return a line for each change."""
         news = []
-        while (request := requests.take(self._cluster.store)) is not None:
-            try:
-                told = self._start(request) if request.do == "start" else self._stop(request)
-                requests.answer(self._cluster.store, request, True, told)
-                news.append(told.splitlines()[0])
-            except CeleryscopeError as error:
-                requests.answer(self._cluster.store, request, False, str(error))
+        try:
+            while (request := requests.take(self._cluster.store)) is not None:
+                news += self._answer(request)
+        except redis.RedisError as error:
+            news.append(f"the store does not answer: {error}")
         for running in list(self._running.values()):
-            over = running.until <= time.time()
-            if not over and running.action is not None:
-                next(running.action, None)
-            if over:
-                self._end(running)
-                news.append(f"incident {running.incident.name} is over")
+            name = running.incident.name
+            if running.until <= time.time():
+                news.append(f"incident {name} is over{self._end(running)}")
+            elif trouble := self._go_on(running):
+                news.append(f"incident {name} is over before its time: {describe(trouble)}{self._end(running)}")
         return news
 
-    def close(self) -> None:
-        """End every incident."""
-        for running in list(self._running.values()):
-            self._end(running)
+    def close(self) -> list[str]:
+        """End every incident; return a line for each that could not be undone."""
+        ends = [(name, self._end(running)) for name, running in list(self._running.items())]
+        return [f"incident {name} is over{trouble}" for name, trouble in ends if trouble]
+
+    def _answer(self, request: requests.Request) -> list[str]:
+        try:
+            told = self._start(request) if request.do == "start" else self._stop(request)
+        except CeleryscopeError as error:
+            requests.answer(self._cluster.store, request, False, str(error))
+            return []
+        requests.answer(self._cluster.store, request, True, told)
+        return [told.splitlines()[0]]
 
     def _start(self, request: requests.Request) -> str:
         incident = INCIDENTS.get(request.name or "")
@@ -68,24 +76,55 @@ class Director:
                 raise CannotStart(f"{incident.part} is taken by {other.incident.name}: stop that one first")
         seconds = request.seconds or incident.seconds
         action = incident.action(self._cluster) if incident.action is not None else None
-        if action is not None:
-            next(action, None)
-        until = time.time() + seconds
-        self._running[incident.name] = Running(incident, until, action)
+        running = Running(incident, time.time() + seconds, action)
+        if error := self._go_on(running):
+            if isinstance(error, CannotStart):
+                raise error
+            raise CannotStart(f"{incident.name} cannot be caused now: {describe(error)}") from error
+        running.until = time.time() + seconds
+        self._running[incident.name] = running
         self.had.append(incident.name)
-        switches.turn_on(self._cluster.store, incident.name, until)
+        try:
+            switches.turn_on(self._cluster.store, incident.name, running.until)
+        except redis.RedisError:
+            self._end(running)
+            raise
         return f"incident {incident.name} is on for {seconds:.0f} s\n{incident.summary}\n{incident.seen}"
 
     def _stop(self, request: requests.Request) -> str:
         if request.name is not None and request.name not in self._running:
             raise CannotStart(f"{request.name} is not on" + (f"; on: {', '.join(self.on)}" if self._running else ""))
         names = [request.name] if request.name is not None else self.on
-        for name in names:
-            self._end(self._running[name])
-        return "stopped: " + ", ".join(names) if names else "no incident is on"
+        told = "".join(self._end(self._running[name]) for name in names)
+        return "stopped: " + ", ".join(names) + told if names else "no incident is on"
 
-    def _end(self, running: Running) -> None:
+    @staticmethod
+    def _go_on(running: Running) -> Exception | None:
+        """Have an action go on; return what went wrong with it."""
+        try:
+            if running.action is not None:
+                next(running.action, None)
+        except Exception as error:  # noqa: BLE001 - servers, processes, Celery: each fails in ways of its own
+            return error
+        return None
+
+    def _end(self, running: Running) -> str:
+        """End an incident; return what went wrong with that, as the end of a sentence."""
         del self._running[running.incident.name]
-        switches.turn_off(self._cluster.store, running.incident.name)
-        if running.action is not None:
-            running.action.close()
+        trouble = ""
+        try:
+            if running.action is not None:
+                running.action.close()
+        except Exception as error:  # noqa: BLE001 - as above; and the others have to be undone too
+            trouble = f", but not undone: {describe(error)}"
+        try:
+            switches.turn_off(self._cluster.store, running.incident.name)
+        except redis.RedisError as error:
+            # It ends by its time in any case.
+            trouble += f", but its switch is on for its time: {error}"
+        return trouble
+
+
+def describe(error: Exception) -> str:
+    """An error in words, also one that has none of its own."""
+    return str(error) or type(error).__name__

@@ -1,5 +1,44 @@
 """Every workload. A worker that imports this knows every task."""
 
-from celeryscope_demo.workloads import Workload, posts
+from celeryscope_demo.workloads import (
+    Workload,
+    calls,
+    delays,
+    etl,
+    exports,
+    feeds,
+    leaks,
+    limits,
+    locks,
+    mail,
+    media,
+    pages,
+    posts,
+    priorities,
+    reminders,
+    retries,
+    sessions,
+    trickle,
+    troubles,
+)
 
-WORKLOADS: tuple[Workload, ...] = (*posts.WORKLOADS,)
+WORKLOADS: tuple[Workload, ...] = (
+    *posts.WORKLOADS,
+    *calls.WORKLOADS,
+    *delays.WORKLOADS,
+    *leaks.WORKLOADS,
+    *limits.WORKLOADS,
+    *reminders.WORKLOADS,
+    *retries.WORKLOADS,
+    *troubles.WORKLOADS,
+    *etl.WORKLOADS,
+    *exports.WORKLOADS,
+    *feeds.WORKLOADS,
+    *locks.WORKLOADS,
+    *mail.WORKLOADS,
+    *media.WORKLOADS,
+    *pages.WORKLOADS,
+    *priorities.WORKLOADS,
+    *sessions.WORKLOADS,
+    *trickle.WORKLOADS,
+)

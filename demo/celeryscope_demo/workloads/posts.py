@@ -7,7 +7,6 @@ it; fail loudly what cannot succeed.
 import random
 
 from celeryscope_demo.app import app
-from celeryscope_demo.queues import URGENT
 from celeryscope_demo.simulation import chance, work
 from celeryscope_demo.workloads import Workload, one_id
 
@@ -27,7 +26,7 @@ def count_like(post_id: int, user_id: int) -> None:
     work(0.005, post_id, user_id)
 
 
-@app.task(name="photos.resize", queue=URGENT)
+@app.task(name="photos.resize")
 def resize_photo(photo_id: int) -> None:
     """Fail loudly what cannot succeed: no retry, and an exception class that says what is wrong."""
     work(0.1, photo_id)

@@ -51,6 +51,10 @@ from celeryscope.tracker.table import TaskTable
 from celeryscope.tracker.worker import Worker
 from celeryscope.tracker.workers import Workers
 
+# Seconds by which a task may seem to start before it was due: a producer stamps its event after the message is out, and
+# a worker's timer is early by a few milliseconds.
+EARLY = 0.25
+
 
 class Tasks:
     """Takes the events of tasks, by way of the table of those that are known."""
@@ -136,7 +140,8 @@ class Tasks:
         # The label's own text where it is the same: a deep backlog then holds one text per task, not per message.
         task = pair.labels[0] if pair.labels[0] == event.name else event.name
         self._waiting.publish(uuid, pair, task, due, retries, eta_open=eta_open)
-        if uuid in self.held:
+        hold = self.held.get(uuid)
+        if hold is not None and not _is_of_an_earlier_attempt(hold.events[0], retries):
             self.holds.release(uuid, now)
 
     def received(self, event: TaskReceived, now: Moment) -> None:
@@ -322,10 +327,9 @@ class Tasks:
             pair.wait_unknown.value += 1
         else:
             wait = timestamp + worker.correction - attempt.due
-            if wait < 0.0:
+            if wait < -EARLY:
                 self._disorder("negative_wait")
-                wait = 0.0
-            pair.saw_wait(wait)
+            pair.saw_wait(max(wait, 0.0))
         if self._settings.prefetch_histogram and attempt.due_there:
             pair.saw_prefetch(max(0.0, timestamp - attempt.due_there))
 
@@ -354,3 +358,8 @@ class Tasks:
         attempt.ends += 1
         self._table.leave(attempt, worker, table, now.elapsed)
         return True
+
+
+def _is_of_an_earlier_attempt(event: WorkerTaskEvent, retries: int) -> bool:
+    """Whether a received event still waits for its own task-sent event, which that of a retry has overtaken."""
+    return isinstance(event, TaskReceived) and (event.retries or 0) < retries
