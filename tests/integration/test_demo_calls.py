@@ -126,6 +126,6 @@ def test_an_unknown_limit_is_found_with_few_refusals(valkey_server: Valkey, tmp_
     with calls.running():
         first = calls.make(PREVIEWS, 600)
         then = calls.make(PREVIEWS, 1200 - first["accepted"])
-    # With every call always wanted at once. Without a limiter, there would be ten refusals for each call.
+    # Though every call is wanted at once, from the first moment.
     assert first["refused"] <= 0.1 * first["accepted"]
     assert then["refused"] - first["refused"] <= 0.1 * (then["accepted"] - first["accepted"])

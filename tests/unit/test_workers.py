@@ -119,6 +119,16 @@ class TestLoss:
         silence(story, 700)
         assert story.value("celery_worker_up", W) == 0
 
+    def test_what_a_solo_worker_runs_is_not_known_while_it_is_silent(self, story: Story) -> None:
+        story.heartbeat(active=0)
+        story.inspect(pool="solo")
+        assert story.value("celery_worker_tasks_active", W) == 0
+        story.wait(10)
+        story.tracker.apply([], story.now)
+        assert story.series("celery_worker_tasks_active") == {}
+        story.heartbeat(active=0)
+        assert story.value("celery_worker_tasks_active", W) == 0
+
     def test_a_solo_worker_that_is_busy_is_not_asked(self, story: Story) -> None:
         story.heartbeat()
         assert story.tracker.askable_workers(story.now) == [W]

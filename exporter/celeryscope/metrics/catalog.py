@@ -258,7 +258,9 @@ WORKER_LAST_HEARTBEAT = _gauge(
     "celery_worker_last_heartbeat_timestamp_seconds", "When the last heartbeat was received here.", W
 )
 WORKER_START_TIME = _gauge("celery_worker_start_time_seconds", "When the worker was started.", W)
-WORKER_TASKS_ACTIVE = _gauge("celery_worker_tasks_active", "Tasks that the worker runs now.", W)
+WORKER_TASKS_ACTIVE = _gauge(
+    "celery_worker_tasks_active", "Tasks that the worker runs now. Absent while a solo worker is silent: it works.", W
+)
 WORKER_TASKS_RESERVED = _gauge(
     "celery_worker_tasks_reserved",
     "Tasks that wait in the worker for a free slot. Absent where it may hold so many that it is not asked for them.",

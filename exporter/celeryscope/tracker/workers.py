@@ -139,6 +139,9 @@ class Workers:
                 if self._hearing.silence(worker.seen_at) > patience:
                     worker.lost.value += 1
                     self._gone(worker, now)
+                elif worker.is_mute(now):
+                    # The last it said was that it runs nothing, and it says nothing because it runs something.
+                    self._store.remove(catalog.WORKER_TASKS_ACTIVE, worker.label)
             elif not worker.running and now - (worker.gone_at or worker.seen_at) > settings.worker_retention:
                 forgotten.append(worker)
         if forgotten:
