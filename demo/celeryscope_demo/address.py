@@ -65,6 +65,8 @@ def require_free(address: Address) -> None:
             probe.bind(where)
             # On Linux two sockets may bind with that option, but only one may listen.
             probe.listen(1)
+    except UnicodeError:  # of a name that DNS cannot have: a..b, or a part of more than 63 characters
+        raise UnusableAddress(f"--listen-address {address}: {address.host} is no name of a host") from None
     except OSError as error:
         other = str(Address(address.host, address.port + 1)) if error.errno == errno.EADDRINUSE else DEFAULT
         raise UnusableAddress(

@@ -21,7 +21,8 @@ Delivery:
 
 Limits:
 
-- `task_soft_time_limit`, `task_time_limit` (seconds): no task hangs for ever, whatever it waits for.
+- `task_soft_time_limit`, `task_time_limit` (seconds): no task of a prefork pool hangs for ever, whatever it waits for.
+  In threads and in a solo worker neither limit works: what waits there needs a timeout of its own.
 - `task_ignore_result`: nobody reads most of these results, so they are not stored; what does read them (a
   chord) says so. `result_expires`: and those that are stored do not pile up.
 - `accept_content`: JSON only. A pickled message runs code of its sender's choice.
@@ -34,7 +35,7 @@ import os
 from celery import Celery
 
 from celeryscope_demo import ledger, store
-from celeryscope_demo.environment import STORE_URL
+from celeryscope_demo.environment import SENT_EVENTS, STORE_URL
 from celeryscope_demo.queues import DEFAULT, PREFIX, PRIORITY_STEPS, QUEUES, ROUTES
 from celeryscope_demo.schedule import SCHEDULE
 
@@ -44,7 +45,7 @@ HOUR = 3600.0  # seconds
 app = Celery(PREFIX, include=["celeryscope_demo.workloads.all", "celeryscope_demo.control"])
 app.conf.update(
     worker_send_task_events=True,
-    task_send_sent_event=True,
+    task_send_sent_event=os.environ.get(SENT_EVENTS) != "no",
     task_acks_late=True,
     task_reject_on_worker_lost=True,
     worker_prefetch_multiplier=1,

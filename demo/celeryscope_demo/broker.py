@@ -1,4 +1,4 @@
-"""The broker: a Valkey or Redis server found and started for the demo alone, or one that runs already."""
+"""The broker and the store: a Valkey or Redis server, found and started for the demo alone."""
 
 import os
 import platform
@@ -10,17 +10,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import redis
-from kombu import Connection
-from kombu.utils.url import maybe_sanitize_url
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from celeryscope.errors import CeleryscopeError
 from celeryscope_demo.address import free_port
 from celeryscope_demo.processes import Child, ChildFailed, Children, Program, Stage
-from celeryscope_demo.queues import DELAYS, EXCHANGE, QUEUES
 
-CONNECT_TIMEOUT = 3.0  # seconds for a broker that runs already
 START_TIMEOUT = 10.0  # seconds
 # What a broker should be: it keeps its messages over a restart, refuses new ones where memory ends, and evicts none.
 # The exporter has a user of its own, so that its connections can be told from others.
@@ -36,10 +32,6 @@ PROGRAMS = ("valkey-server", "redis-server")
 
 class NoBroker(CeleryscopeError):
     """There is no broker to run on: says the three ways to get one."""
-
-
-class BrokerUnreachable(CeleryscopeError):
-    """The broker of --broker-url accepts no connection: says why."""
 
 
 @dataclass(frozen=True)
@@ -131,41 +123,3 @@ def ask(port: int, pid: int) -> str | None:
         return None
     name = "valkey" if "valkey_version" in info else "redis"
     return f"{name} {info[f'{name}_version']}"
-
-
-def masked(url: str) -> str:
-    """The URL without its password."""
-    text: str = maybe_sanitize_url(url)
-    return text
-
-
-def require_reachable(url: str) -> None:
-    """Raise BrokerUnreachable where the broker does not accept a connection."""
-    try:
-        with Connection(url, connect_timeout=CONNECT_TIMEOUT) as connection:
-            connection.ensure_connection(max_retries=1, timeout=CONNECT_TIMEOUT)
-            connection.channel().close()
-    except Exception as error:
-        # Every transport has errors of its own; here they all mean the same.
-        raise BrokerUnreachable(f"--broker-url {masked(url)}: no connection: {error}") from error
-
-
-def remove_queues(url: str) -> None:
-    """Remove the demo's own queues, and what still waits in them, from a broker that outlives it.
-
-    Raises BrokerUnreachable.
-    """
-    try:
-        with Connection(url, connect_timeout=CONNECT_TIMEOUT) as connection:
-            channel = connection.channel()
-            amqp = connection.transport.driver_type == "amqp"
-            for queue in (*QUEUES, *(DELAYS.values() if amqp else ())):
-                bound = queue(channel)
-                if not amqp:
-                    bound.declare()  # kombu removes the bindings that it knows of
-                bound.delete()
-                if queue.exchange.name != EXCHANGE.name:
-                    queue.exchange(channel).delete()
-            EXCHANGE(channel).delete()
-    except Exception as error:
-        raise BrokerUnreachable(f"the demo's queues stay on {masked(url)}: {error}") from error

@@ -10,7 +10,7 @@ from pathlib import Path
 import redis
 from celery import Celery
 
-from celeryscope_demo import broker, environment, programs, store
+from celeryscope_demo import borrowed, broker, environment, programs, store
 from celeryscope_demo.address import Address, free_port
 from celeryscope_demo.processes import Child, Children
 from celeryscope_demo.programs import WORKERS, Worker
@@ -49,7 +49,7 @@ class Cluster:
     @cached_property
     def store(self) -> redis.Redis:
         """The application's own Redis."""
-        return store.connect(self.store_url)
+        return store.connect_in_haste(self.store_url)
 
     @cached_property
     def control(self) -> Celery:
@@ -85,8 +85,10 @@ def start(
     children: Children,
     broker_url: str | None,
     listen: Address,
-    exporter_options: Sequence[str],
+    management_url: str | None,
     tell: Callable[[str, str], None],
+    *,
+    sent_events: bool,
 ) -> Cluster:
     """Start the broker where none is given, the store, the provider, the exporter and the workers.
 
@@ -96,7 +98,7 @@ def start(
     if broker_url:
         embedded = None
         exporter_url = broker_url
-        tell("broker", f"{broker.masked(broker_url)}: yours, so none is started")
+        tell("broker", f"{borrowed.masked(broker_url)}: yours, so none is started")
     else:
         embedded = broker.start(server, children, "broker", broker.BROKER_OPTIONS)
         broker_url, exporter_url = f"{embedded.url}/0", f"{embedded.url_for(broker.EXPORTER_USER)}/0"
@@ -108,12 +110,12 @@ def start(
         "CELERY_BROKER_URL": broker_url,
         environment.STORE_URL: own.url,
         environment.PROVIDER_URL: f"http://127.0.0.1:{port}",
+        environment.SENT_EVENTS: "yes" if sent_events else "no",
     }
-    exporter = children.start(
-        programs.exporter(
-            listen, ["--config", str(SETTINGS), *exporter_options], {**environ, "CELERY_BROKER_URL": exporter_url}
-        )
-    )
+    exporter_environ = {**environ, "CELERY_BROKER_URL": exporter_url}
+    if management_url:
+        exporter_environ[environment.MANAGEMENT_URL] = management_url
+    exporter = children.start(programs.exporter(listen, ["--config", str(SETTINGS)], exporter_environ))
     tell("exporter", f"celeryscope run --listen-address {listen} ..., pid {exporter.pid}")
     provider = children.start(programs.provider(port, environ))
     tell(

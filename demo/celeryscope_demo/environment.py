@@ -5,7 +5,9 @@ import os
 from celeryscope.errors import CeleryscopeError
 
 STORE_URL = "CELERYSCOPE_DEMO_STORE_URL"  # the application's own Redis, without a database number
+SENT_EVENTS = "CELERYSCOPE_DEMO_SENT_EVENTS"  # "no": nobody announces what is sent, as is Celery's default
 PROVIDER_URL = "CELERYSCOPE_DEMO_PROVIDER_URL"  # the simulated third party
+MANAGEMENT_URL = "CELERYSCOPE_MANAGEMENT_URL"  # the exporter's own: it may have a password, which arguments would show
 
 
 class Unset(CeleryscopeError):

@@ -5,8 +5,12 @@ import re
 from collections.abc import Iterator
 from importlib import import_module
 
+from celeryscope.rules import core, extra
+from celeryscope.rules.model import Alert
+from celeryscope.rules.settings import Settings
 from celeryscope_demo import app as application
 from celeryscope_demo import profiles, programs, queues
+from celeryscope_demo.incidents.alerts import ARRIVES
 from celeryscope_demo.incidents.all import INCIDENTS
 from celeryscope_demo.workloads.all import WORKLOADS
 
@@ -94,6 +98,26 @@ def _incidents() -> Iterator[str]:
     for incident in INCIDENTS.values():
         yield f"| `{incident.name}` | {cell(incident.summary)} | {cell(incident.seen)} | {incident.seconds:.0f} s |"
     yield ""
+    yield "### What arrives on the phone\n"
+    yield "With the rules and routes of `alerts/`; `--hurry 20` makes it arrive within a minute or two.\n"
+    yield "| incident | alert | tells | first line |"
+    yield "|---|---|---|---|"
+    summaries = _summaries()
+    for name, arrival in ARRIVES.items():
+        line = f"{summaries[arrival.alert]}{''.join(f': {value}' for value in arrival.labels.values())}"
+        yield f"| `{name}` | [{arrival.alert}](runbooks/{arrival.alert}.md) | {arrival.receiver} | {line} |"
+    yield ""
+    yield "The others are seen on dashboards, or change nothing that should wake anybody.\n"
+
+
+def _summaries() -> dict[str, str]:
+    groups = [group for part in (core, extra) for group in part.groups(Settings())]
+    found: dict[str, str] = {}
+    for group in groups:
+        for rule in group.rules:
+            if isinstance(rule, Alert):
+                found.setdefault(rule.name, rule.summary)  # the most severe of a name stands first
+    return found
 
 
 def prose(docstring: str) -> str:

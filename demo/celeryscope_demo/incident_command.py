@@ -8,6 +8,7 @@ import redis
 from celeryscope_demo import runfile, store, switches
 from celeryscope_demo.incidents import requests
 from celeryscope_demo.incidents.all import INCIDENTS
+from celeryscope_demo.options import DAY, Finite
 
 TIMEOUT = 15.0  # seconds for the demo to answer
 WIDTH = 100
@@ -24,12 +25,13 @@ def incident() -> None:
 @_pid
 def list_incidents(pid: int | None) -> None:
     """Show every incident, and which are on."""
+    on, hint = set[str](), ""
     try:
         on = set(switches.read(store.connect(runfile.find(pid).store_url)))
     except (runfile.NoDemo, redis.RedisError) as error:
         if pid is not None:
             raise click.ClickException(str(error)) from error
-        on = set()
+        hint = f"\n{error}"
     width = max(map(len, INCIDENTS))
     for name, found in INCIDENTS.items():
         mark = "*" if name in on else " "
@@ -38,11 +40,13 @@ def list_incidents(pid: int | None) -> None:
         for line in lines[1:]:
             click.echo(f"{'':<{width + 4}}{line}")
     click.echo("\n* is on now" if on else "\ncauses one: celeryscope demo incident start NAME")
+    if hint:
+        click.echo(hint)
 
 
 @incident.command()
 @click.argument("name", type=click.Choice(list(INCIDENTS)), metavar="NAME")
-@click.option("--seconds", type=click.FloatRange(min=1), help="How long it lasts; each has a time of its own.")
+@click.option("--seconds", type=Finite(min=1, max=DAY), help="How long it lasts; each has a time of its own.")
 @_pid
 def start(name: str, seconds: float | None, pid: int | None) -> None:
     """Cause one; it ends by itself. What an operator will see is printed."""

@@ -6,12 +6,15 @@ A seed fixes when what arrives; each workload draws by itself, so that the rate 
 import heapq
 import random
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 
 import click
+import redis
 from kombu.exceptions import OperationalError
 
 from celeryscope_demo import switches
+from celeryscope_demo.options import FASTEST, MOST, SLOWEST, Finite
 from celeryscope_demo.profiles import PROFILES, Profile, arrivals
 from celeryscope_demo.stopping import StopSignal
 from celeryscope_demo.workloads import Workload
@@ -27,7 +30,7 @@ INCIDENT = Profile(level=1.0, swing=0.0)  # an incident knows no time of day
 class Source:
     """One workload's arrivals: `due` is the next, in seconds of the load's own time."""
 
-    def __init__(self, workload: Workload, rate: float, profile: Profile, seed: int, since: float = 0.0) -> None:
+    def __init__(self, workload: Workload, rate: float, profile: Profile, seed: object, since: float = 0.0) -> None:
         self.workload = workload
         self._moments = (since + moment for moment in arrivals(rate, profile, (seed, workload.name)))
         self._chance = random.Random(repr((seed, workload.name, "arguments")))
@@ -53,6 +56,7 @@ class Load:
         heapq.heapify(self._sources)
         self._of_incidents = {workload for workload in WORKLOADS if workload.incident is not None}
         self._on: set[Workload] = set()
+        self._starts: Counter[Workload] = Counter()
 
     def look(self, elapsed: float) -> None:
         """Take up the workloads of incidents that began, drop those of incidents that ended."""
@@ -61,7 +65,10 @@ class Load:
             on = switches.on(workload.incident)
             if on and workload not in self._on:
                 self._on.add(workload)
-                heapq.heappush(self._sources, Source(workload, workload.rate, INCIDENT, self._seed, elapsed))
+                self._starts[workload] += 1
+                # Each time something else: what was done before would be known to be done.
+                seed = (self._seed, self._starts[workload])
+                heapq.heappush(self._sources, Source(workload, workload.rate, INCIDENT, seed, elapsed))
             elif not on and workload in self._on:
                 self._on.remove(workload)
                 self._sources = [source for source in self._sources if source.workload is not workload]
@@ -81,7 +88,7 @@ class Load:
 
 
 def run(load: Load, stop: StopSignal) -> None:
-    """Send everything when it is due, until a stop is asked for. A broker that refuses is tried again."""
+    """Send everything when it is due, until a stop is asked for. A broker or store that is away is tried again."""
     start = time.monotonic()
     looked = -LOOK
     while not stop.count:
@@ -90,12 +97,15 @@ def run(load: Load, stop: StopSignal) -> None:
             start += now - load.next_due
             continue
         if now - looked >= LOOK:
-            load.look(now)
+            try:
+                load.look(now)
+            except redis.RedisError as error:
+                click.echo(f"incidents are not known: {error}")
             looked = now
         for source in load.due(now):
             try:
                 source.send()
-            except OperationalError as error:
+            except (OperationalError, redis.RedisError) as error:
                 click.echo(f"not sent: {error}")
                 stop.wait(PAUSE)
             if stop.count:
@@ -115,14 +125,14 @@ def read_rates(wanted: tuple[str, ...]) -> dict[str, float]:
             rates[name] = float(rate)
         except ValueError:
             rates[name] = -1.0
-        if not 0 <= rates[name] < float("inf"):
-            raise click.BadParameter(f"{pair!r}: expected NAME=RATE, arrivals per second, 0 for none")
+        if not 0 <= rates[name] <= MOST:
+            raise click.BadParameter(f"{pair!r}: expected NAME=RATE, arrivals per second up to {MOST:.0f}, 0 for none")
     return rates
 
 
 @click.command()
 @click.option("--profile", type=click.Choice(list(PROFILES)), default="steady")
-@click.option("--rate", type=click.FloatRange(min=0, min_open=True), default=1.0, help="Multiplies every rate.")
+@click.option("--rate", type=Finite(min=SLOWEST, max=FASTEST), default=1.0, help="Multiplies every rate.")
 @click.option("--workload", "workloads", multiple=True, metavar="NAME=RATE", help="Arrivals per second of one.")
 @click.option("--seed", type=int, default=SEED, help="The same seed sends the same tasks.")
 def main(profile: str, rate: float, workloads: tuple[str, ...], seed: int) -> None:

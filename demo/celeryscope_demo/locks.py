@@ -18,6 +18,8 @@ import redis
 from redis.exceptions import LockNotOwnedError
 from redis.lock import Lock
 
+# One counter for all locks: it may never expire, and one for each name would stay for each name that ever was.
+FENCES = "fences"
 FENCE = "fence"  # the field of a protected hash that has the largest number seen
 
 # KEYS: the protected hash. ARGV: the writer's number, field, value.
@@ -44,7 +46,7 @@ class FencedLock(Lock):
         assert self.timeout is not None
         with self.redis.pipeline(transaction=True) as transaction:
             transaction.set(self.name, token, nx=True, px=int(self.timeout * 1000))
-            transaction.incr(f"{self.name} {FENCE}")
+            transaction.incr(FENCES)
             taken, number = transaction.execute()
         if taken:
             self.fence = number

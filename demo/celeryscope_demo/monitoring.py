@@ -4,6 +4,8 @@ Each is configured in the demo's temporary folder and keeps its data there.
 """
 
 import json
+import re
+import shutil
 import signal
 from collections.abc import Callable
 from contextlib import suppress
@@ -11,11 +13,16 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from celeryscope import resources
+from celeryscope_demo import programs
 from celeryscope_demo.address import Address, UnusableAddress, free_port, require_free
+from celeryscope_demo.hurry import hurried
 from celeryscope_demo.processes import Children, Program, Stage
 
 SCRAPE_INTERVAL = "5s"  # shorter than production needs: somebody is watching
+SHORTEST_INTERVAL = "1s"
 RETENTION = "1d"
+RULES = "*.rules.yml"
 
 Which = Callable[[str], str | None]
 
@@ -44,17 +51,25 @@ GRAFANA = Tool("grafana", ("grafana",), 3000, "see Grafana's installation manual
 class Monitoring:
     """What is started of them."""
 
-    def __init__(self, children: Children, tell: Callable[[str, str], None], which: Which) -> None:
-        """`tell` is told each one's name, and where it is or what to do."""
+    def __init__(self, children: Children, tell: Callable[[str, str], None], which: Which, hurry: float = 1.0) -> None:
+        """`tell` is told each one's name, and where it is or what to do. Alerts come `hurry` times sooner."""
         self._children = children
         self._tell = tell
         self._which = which
+        self._hurry = hurry
         self.urls: dict[str, str] = {}
+        self.pager: Address | None = None  # takes the notifications
 
     def start(self, exporter: Address) -> None:
         """Start what is installed."""
-        alertmanager = self._start(ALERTMANAGER, _alertmanager)
-        prometheus = self._start(PROMETHEUS, partial(_prometheus, exporter=exporter, alertmanager=alertmanager))
+        pager = Address("127.0.0.1", free_port())
+        alertmanager = self._start(ALERTMANAGER, partial(_alertmanager, pager=pager, hurry=self._hurry))
+        if alertmanager is not None:
+            self._children.start(programs.pager(pager.port))
+            self._tell("pager", f"{pager.url}pages: what would have been paged")
+            self.pager = pager
+        server = partial(_prometheus, exporter=exporter, alertmanager=alertmanager, hurry=self._hurry)
+        prometheus = self._start(PROMETHEUS, server)
         self._start(GRAFANA, partial(_grafana, prometheus=prometheus))
 
     def _start(self, tool: Tool, program: Callable[[str, Path, Address], Program]) -> Address | None:
@@ -80,11 +95,15 @@ def _port(usual: int) -> int:
 
 
 def _prometheus(
-    path: str, folder: Path, address: Address, *, exporter: Address, alertmanager: Address | None
+    path: str, folder: Path, address: Address, *, exporter: Address, alertmanager: Address | None, hurry: float
 ) -> Program:
     """Scrapes the exporter, and sends alerts where an Alertmanager was started."""
+    for rules in resources.folder("alerts").glob(RULES):
+        (folder / rules.name).write_text(hurried(rules.read_text(), hurry))
+    interval = SCRAPE_INTERVAL if hurry == 1 else SHORTEST_INTERVAL
     settings: dict[str, object] = {
-        "global": {"scrape_interval": SCRAPE_INTERVAL, "evaluation_interval": SCRAPE_INTERVAL},
+        "global": {"scrape_interval": interval, "evaluation_interval": interval},
+        "rule_files": [str(folder / RULES)],
         "scrape_configs": [{"job_name": "celeryscope", "static_configs": [{"targets": [str(exporter.reachable)]}]}],
     }
     if alertmanager is not None:
@@ -96,14 +115,25 @@ def _prometheus(
     )
 
 
-def _alertmanager(path: str, folder: Path, address: Address) -> Program:
-    """Keeps what fires; it tells nobody."""
-    settings = {"route": {"receiver": "nobody"}, "receivers": [{"name": "nobody"}]}
-    command = [path, "--config.file", _written(folder / "alertmanager.yml", settings)]
+def _alertmanager(path: str, folder: Path, address: Address, *, pager: Address, hurry: float) -> Program:
+    """Routes and inhibits as in production, and tells the demo's own receiver."""
+    alerts = resources.folder("alerts")
+    shutil.copytree(alerts / "templates", folder / "templates")
+    config = folder / "alertmanager.yml"
+    config.write_text(hurried(with_receivers((alerts / "alertmanager.yml").read_text(), pager.url), hurry))
+    command = [path, "--config.file", str(config)]
     command += ["--storage.path", str(folder / "data"), "--cluster.listen-address="]
     return Program(
         ALERTMANAGER.name, [*command, "--web.listen-address", str(address)], Stage.WATCHERS, [(signal.SIGTERM, 1.0)]
     )
+
+
+def with_receivers(config: str, url: str) -> str:
+    """An Alertmanager configuration with the same receivers, all of which tell a webhook."""
+    before, marker, receivers = config.partition("\nreceivers:")
+    names = re.findall(r"^  - name: (.+)$", receivers, re.MULTILINE)
+    told = [{"name": name, "webhook_configs": [{"url": f"{url}{name}"}]} for name in names if name != "nobody"]
+    return f"{before}{marker} {json.dumps([{'name': 'nobody'}, *told])}\n"
 
 
 def _grafana(path: str, folder: Path, address: Address, *, prometheus: Address | None) -> Program:

@@ -175,6 +175,7 @@ class Children:
         self._environ = {**clean(environ), "TMPDIR": str(self.folder)}
         self._stop = stop
         self._children: list[Child] = []
+        self._excused = 0.0  # until then, of time.monotonic(), an end is no crash
         self._guardian = subprocess.Popen(
             [sys.executable, "-I", "-S", guardian.__file__, str(self.folder)],
             bufsize=0,  # a line is told at once
@@ -205,6 +206,10 @@ class Children:
         end_together([child], self._stop)
         self._tell("-", child.pid)
         self._children.remove(child)
+
+    def excuse(self, seconds: float) -> None:
+        """Have what may be started again be started again, however often it ends within so many seconds from now."""
+        self._excused = time.monotonic() + seconds
 
     def hold(self, child: Child, number: signal.Signals) -> None:
         """End a child, by SIGKILL with all that it started, and leave it down until somebody renews it."""
@@ -259,6 +264,8 @@ class Children:
     def _restart(self, child: Child, status: int) -> str:
         self._ended(child)
         now = time.monotonic()
+        if now < self._excused:
+            child.starts.clear()
         while child.starts and child.starts[0] < now - RESTART_WINDOW:
             child.starts.popleft()
         if not child.program.restarts:

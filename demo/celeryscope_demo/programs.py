@@ -44,7 +44,7 @@ WORKERS = (
     ),
     # Threads: for what waits for others. Time limits do not work there: a call needs a timeout of its own.
     Worker(
-        "calls", (queues.URGENT, queues.CALLS, queues.MAIL, queues.FEEDS, queues.LOW), "threads", ("-c", "8"), slots=8
+        "calls", (queues.URGENT, queues.CALLS, queues.MAIL, queues.FEEDS, queues.LOW), "threads", ("-c", "12"), slots=12
     ),
     # Solo: one task at a time, in the worker's own process. While it works, it says nothing and hears nothing.
     Worker("heavy", (queues.HEAVY,), "solo", ("--prefetch-multiplier", "1"), slots=1),
@@ -68,8 +68,10 @@ HASTY = Worker(
 
 
 def worker(kind: Worker, environ: Mapping[str, str]) -> Program:
-    """A worker. It is started again when it ends: Celery 5.7's prefork worker does when its Redis is restarted."""
-    command = [*CELERY, "worker", "-E", "-n", kind.node, "-Q", ",".join(kind.queues), "--loglevel", "INFO"]
+    """A worker. It is started again when it ends: Celery 5.7's do, of prefork and of threads, as Redis is restarted."""
+    command = [*CELERY, "worker", "-E", "-n", kind.node, "-Q", ",".join(kind.queues)]
+    # At INFO a busy worker's log grows by hundreds of megabytes a day.
+    command += ["--loglevel", "WARNING"]
     command += ["--without-mingle", "--without-gossip", "--pool", kind.pool, *kind.options]
     endings = [(signal.SIGTERM, 2.8), (signal.SIGQUIT, 0.4)]
     return Program(f"worker-{kind.name}", command, Stage.WORKERS, endings, restarts=3, environ=environ)
@@ -77,7 +79,7 @@ def worker(kind: Worker, environ: Mapping[str, str]) -> Program:
 
 def beat(environ: Mapping[str, str]) -> Program:
     """The clock."""
-    command = [*CELERY, "beat", "--schedule", "beat-schedule", "--pidfile", "", "--loglevel", "INFO"]
+    command = [*CELERY, "beat", "--schedule", "beat-schedule", "--pidfile", "", "--loglevel", "WARNING"]
     return Program("beat", command, Stage.PRODUCERS, [(signal.SIGTERM, 0.5)], restarts=3, environ=environ)
 
 
@@ -91,6 +93,12 @@ def provider(port: int, environ: Mapping[str, str]) -> Program:
     """The simulated third party."""
     command = [*MODULE, "celeryscope_demo.provider.server", "--port", str(port)]
     return Program("provider", command, Stage.SERVERS, [(signal.SIGTERM, 0.3)], restarts=3, environ=environ)
+
+
+def pager(port: int) -> Program:
+    """The receiver of what Alertmanager sends."""
+    command = [*MODULE, "celeryscope_demo.pager", "--port", str(port)]
+    return Program("pager", command, Stage.WATCHERS, [(signal.SIGTERM, 0.3)], restarts=3)
 
 
 def exporter(listen: Address, options: Sequence[str], environ: Mapping[str, str]) -> Program:

@@ -36,7 +36,7 @@ class Screen:
     def live(self, lines: Sequence[str]) -> None:
         """Replace the live lines. What does not fit into the terminal is cut: then it could not be erased."""
         width, height = shutil.get_terminal_size()
-        lines = lines[-(height - 1) :]
+        lines = lines[-max(1, height - 1) :]
         text = self._erase() + "".join(line[: width - 1] + "\n" for line in lines)
         self._height = len(lines)
         self._write(text)

@@ -13,7 +13,7 @@ from types import MappingProxyType
 import celery
 from kombu.connection import Connection
 
-from celeryscope import __version__, beat, broker
+from celeryscope import __version__, beat, broker, runbooks
 from celeryscope.clock import Clock, SystemClock
 from celeryscope.config import Config
 from celeryscope.errors import ConfigError
@@ -60,7 +60,7 @@ def run(config: Config) -> int:
     clock = SystemClock()
     app = broker.celery_app(config)
     monitor = build(config, app, clock)
-    site = Site(expose=partial(expose, registry(monitor.store)), ready=monitor.is_ready)
+    site = Site(expose=partial(expose, registry(monitor.store)), ready=monitor.is_ready, runbook=runbooks.find)
     host, port = config.listen_address
     server = WebServer(host, port, site.answer, always=HEALTH_PATHS, clock=clock)
     server.start()

@@ -142,6 +142,11 @@ def metrics() -> None:
     click.echo(reference(), nl=False)
 
 
+def _load_rules() -> click.Command:
+    command: click.Command = import_module("celeryscope.rules.command").rules
+    return command
+
+
 def _load_demo() -> click.Command:
     try:
         command: click.Command = import_module("celeryscope_demo.command").demo
@@ -152,6 +157,7 @@ def _load_demo() -> click.Command:
     return command
 
 
+celeryscope.add_command(DeferredCommand("rules", _load_rules, "Print alert and recording rules for Prometheus."))
 celeryscope.add_command(
     DeferredCommand("demo", _load_demo, "Run a cluster on this machine and watch it: needs no broker.")
 )

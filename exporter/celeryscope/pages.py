@@ -1,4 +1,4 @@
-"""What every path answers: the exposition, the health of the process, a start page."""
+"""What every path answers: the exposition, the health of the process, a start page, runbooks."""
 
 import gzip
 import re
@@ -8,10 +8,12 @@ from http import HTTPStatus
 
 from celeryscope import __version__
 from celeryscope.http import Answer, Request, line
+from celeryscope.markdown import html
 
 METHODS = ("GET", "HEAD")
 HEALTH_PATHS = ("/-/healthy", "/-/ready")
-PATHS = ("/metrics", *HEALTH_PATHS, "/")
+RUNBOOKS = "/runbooks/"
+PATHS = ("/metrics", *HEALTH_PATHS, "/", RUNBOOKS)
 HTML = "text/html; charset=utf-8"
 GZIP_LEVEL = 3  # an exposition repeats itself: the highest level takes 8 times as long for a sixth less
 
@@ -29,9 +31,31 @@ _INDEX = """<!DOCTYPE html>
 <li><a href="/metrics">/metrics</a>: the metrics, for Prometheus</li>
 <li><a href="/-/healthy">/-/healthy</a>: whether this process works</li>
 <li><a href="/-/ready">/-/ready</a>: whether its start is over</li>
+<li><a href="/runbooks/">/runbooks/</a>: what to do when an alert fires</li>
 </ul>
 <table>
 {rows}</table>
+</body>
+</html>
+"""
+
+_RUNBOOK = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{title}</title>
+<style>
+body {{ font: 1rem/1.5 system-ui, sans-serif; max-width: 46rem; margin: 0 auto; padding: 1rem }}
+pre, code {{ font: .875rem/1.4 ui-monospace, monospace }}
+pre {{ padding: .75rem; border: 1px solid #8886; border-radius: .25rem; overflow-x: auto }}
+</style>
+</head>
+<body>
+{body}
+<hr>
+<p><a href="/runbooks/">all runbooks</a> · <a href="/">celeryscope {version}</a></p>
 </body>
 </html>
 """
@@ -42,7 +66,8 @@ class Site:
 
     `expose(accept, names)` returns an exposition and its content type, for an Accept header and the names of
     the samples wanted (none: all); `ready()` says whether the start is over; `facts()` returns the names and
-    texts that `/` shows.
+    texts that `/` shows; `runbook(name)` returns a runbook as Markdown, None where there is none, and the list
+    of all for an empty name.
     """
 
     def __init__(
@@ -51,10 +76,12 @@ class Site:
         expose: Callable[[str, Sequence[str]], tuple[bytes, str]],
         ready: Callable[[], bool],
         facts: Callable[[], Facts] = tuple,
+        runbook: Callable[[str], str | None] = lambda _: None,
     ) -> None:
         self._expose = expose
         self._ready = ready
         self._facts = facts
+        self._runbook = runbook
 
     def answer(self, request: Request) -> Answer:
         """Return the answer to a request. HEAD is answered like GET: the server leaves out the body."""
@@ -72,8 +99,17 @@ class Site:
                 return line(HTTPStatus.SERVICE_UNAVAILABLE, "not ready: the start is not over")
             case "/":
                 return Answer(HTTPStatus.OK, index(self._facts()).encode(errors="replace"), HTML)
+            case path if path.startswith(RUNBOOKS):
+                return self._runbooks(path.removeprefix(RUNBOOKS))
             case _:
                 return line(HTTPStatus.NOT_FOUND, f"not found: there is {' '.join(PATHS)}")
+
+    def _runbooks(self, name: str) -> Answer:
+        text = self._runbook(name)
+        if text is None:
+            return line(HTTPStatus.NOT_FOUND, f"there is no runbook of that name: {RUNBOOKS} lists all")
+        page = _RUNBOOK.format(title=escape(name or "Runbooks"), body=html(text), version=escape(__version__))
+        return Answer(HTTPStatus.OK, page.encode(), HTML)
 
     def _metrics(self, request: Request) -> Answer:
         body, content_type = self._expose(request.header("accept"), request.params.get("name[]", ()))

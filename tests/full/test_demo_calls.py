@@ -61,7 +61,7 @@ def test_lowered_limits_are_seen_and_all_calls_are_made_in_the_end(demo: Demo) -
             "delays are longer than a second",
         )
         assert found.value("celery_rate_limiter_limit", limiter="places") == 3
-        assert found.value("celery_rate_limiter_limit", limiter="translations") == 2
+        assert found.value("celery_rate_limiter_limit", limiter="translations") == 3
         assert found.value("celery_rate_limiter_limit", limiter="previews") is None
         retried = of_partners(found, "celery_task_retried_total") - of_partners(before, "celery_task_retried_total")
         assert retried >= 9

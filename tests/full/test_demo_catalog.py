@@ -146,7 +146,9 @@ def moved(name: str, first: Metrics, last: Metrics) -> bool:
 def readings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Metrics]]:
     """What `/metrics` said, time and again, for as long as the run took."""
     folder: Path = tmp_path_factory.mktemp("demo")
-    with steady_demo(folder, "--workload", "photos=2", "--workload", "translations=0.6") as demo:
+    with steady_demo(
+        folder, "--workload", "photos=2", "--workload", "translations=0.6", "--workload", "pings=0.1"
+    ) as demo:
         found = [demo.metrics()]
         start = seconds(found[0])
 

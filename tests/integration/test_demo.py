@@ -179,7 +179,7 @@ def test_on_a_terminal_the_lines_are_refreshed_and_ctrl_c_ends_it(demo: Demo) ->
     ) as process:
         os.close(its_end)
         wait_until(lambda: shows(b"\x1b[J"), UP_TIMEOUT, "lines are refreshed")
-        wait_until(lambda: shows(b"3 up, 13 tasks at once"), UP_TIMEOUT, "the worker is shown")
+        wait_until(lambda: shows(b"3 up, 17 tasks at once"), UP_TIMEOUT, "the worker is shown")
         os.write(terminal, b"\x03")
         wait_until(lambda: shows(b"nothing is left running"), END_TIMEOUT, "it says goodbye")
         assert process.wait(END_TIMEOUT) == 0
@@ -193,19 +193,14 @@ def test_prometheus_and_alertmanager_are_started_where_they_are_installed(demo: 
     with demo.running("--monitoring") as process:
         demo.wait_for_tasks()
 
-        def server(name: str) -> tuple[str, int]:
-            found = re.search(rf"^ +{name} +http://([0-9.]+):(\d+)/", demo.log.read_text(), re.MULTILINE)
-            assert found is not None
-            return found[1], int(found[2])
-
-        host, port = wait_until(lambda: server("prometheus"), UP_TIMEOUT, "Prometheus was started")
+        host, port = wait_until(lambda: demo.server("prometheus"), UP_TIMEOUT, "Prometheus was started")
 
         def scraped() -> bool:
             status, body = scrape.get(host, port, "/api/v1/query?query=celery_worker_up")
             return status == 200 and len(json.loads(body)["data"]["result"]) == 3
 
         wait_until(scraped, UP_TIMEOUT, "Prometheus scrapes the exporter")
-        status, body = scrape.get(*server("alertmanager"), "/api/v2/status")
+        status, body = scrape.get(*demo.server("alertmanager"), "/api/v2/status")
         assert (status, json.loads(body)["config"]["original"] != "") == (200, True)
         process.signal(signal.SIGINT)
         assert process.wait(END_TIMEOUT) == 0
@@ -242,10 +237,53 @@ def test_a_broker_that_runs_already_is_used_and_left_clean(demo: Demo, protected
     demo.assert_nothing_left()
 
 
+@pytest.mark.parametrize(
+    ("key", "kind"),
+    [("demo", "queue"), ("demo-low\x06\x169", "queue"), ("_kombu.binding.demo", "exchange"), ("_kombu.binding.x", "b")],
+)
+def test_a_broker_that_has_something_of_the_demo_s_names_is_refused_and_left_alone(
+    demo: Demo, protected_valkey_server: Valkey, key: str, kind: str
+) -> None:
+    with protected_valkey_server.client() as client:
+        if kind == "queue":
+            client.rpush(key, "somebody's message")
+        else:
+            client.sadd(key, "key\x06\x16\x06\x16" + ("theirs" if kind == "exchange" else "demo-mail"))
+        before = client.dump(key)
+        with demo.running("--broker-url", protected_valkey_server.url) as process:
+            assert process.wait(UP_TIMEOUT) == 1
+        assert client.dump(key) == before
+        assert client.keys() == [key.encode()]
+    output = demo.log.read_text()
+    named = {
+        "queue": f"a queue '{key.partition(chr(6))[0]}'",
+        "exchange": "an exchange 'demo'",
+        "b": "queue 'demo-mail'",
+    }
+    assert named[kind] in output
+    assert "name another database" in output
+    assert "correct-horse" not in output
+    assert not list(demo.folder.iterdir())
+
+
+def test_a_store_that_hangs_ends_in_a_line_not_in_a_traceback(demo: Demo) -> None:
+    with demo.running() as process:
+        demo.wait_for_tasks()
+        found = re.search(r"^ +store .+ pid (\d+)$", demo.log.read_text(), re.MULTILINE)
+        assert found is not None
+        psutil.Process(int(found[1])).suspend()
+        process.signal(signal.SIGINT)
+        assert process.wait(END_TIMEOUT) == 0
+    output = demo.log.read_text()
+    assert "the store does not answer" in output
+    assert "Traceback" not in output
+    demo.assert_nothing_left()
+
+
 def test_a_broker_that_does_not_answer_is_one_clear_line(demo: Demo) -> None:
     with demo.running("--broker-url", f"redis://:secret@127.0.0.1:{free_port()}/0") as process:
         assert process.wait(UP_TIMEOUT) == 1
     output = demo.log.read_text()
-    assert output.startswith("Error: --broker-url redis://:**@127.0.0.1:")
+    assert output.startswith("Error: --broker-url redis://***@127.0.0.1:")
     assert output.count("\n") == 1
     assert not list(demo.folder.iterdir())

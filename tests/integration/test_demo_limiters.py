@@ -7,7 +7,7 @@ import pytest
 import redis
 
 from celeryscope_demo import limiters
-from celeryscope_demo.limiters import HOLD, LONGEST_DELAY, MARGIN, Limiter, Permission, Refusal
+from celeryscope_demo.limiters import DOUBTED, HOLD, LONGEST_DELAY, MARGIN, Limiter, Permission, Refusal
 from celeryscope_demo.limiters.adaptive import PATIENCE, TOP, Adaptive
 from celeryscope_demo.limiters.fixed import FixedWindow
 from celeryscope_demo.limiters.rolling import RollingWindow
@@ -146,7 +146,17 @@ def test_a_caller_that_died_holds_its_place_for_a_while_only(store: redis.Redis,
     scores = store.zrange("limiter calls one calls", 0, -1, withscores=True)
     assert scores == [(permission.id, pytest.approx(permission.granted + HOLD, abs=0.001))]
     remaining = float(str(store.pttl("limiter calls one calls"))) / 1000
-    assert remaining == pytest.approx(HOLD + WINDOW + MARGIN, abs=1.0)
+    assert remaining == pytest.approx(DOUBTED + WINDOW + MARGIN, abs=1.0)
+
+
+@pytest.mark.parametrize("kind", WINDOWS)
+def test_a_call_that_its_caller_gave_up_holds_its_place_for_longer(store: redis.Redis, kind: type[Window]) -> None:
+    limiter = window(kind, store, limit=1)
+    permission = allowed(limiter)
+    limiter.doubt(permission)
+    scores = store.zrange("limiter calls one calls", 0, -1, withscores=True)
+    assert scores == [(permission.id, pytest.approx(permission.granted + DOUBTED, abs=0.001))]
+    refused(limiter)
 
 
 def test_the_end_of_the_providers_window_frees_all_places_at_once(store: redis.Redis) -> None:

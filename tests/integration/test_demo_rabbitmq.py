@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from kombu import Connection
 
 from celeryscope_demo import queues
 from support.demo import END_TIMEOUT, Demo
@@ -46,6 +47,8 @@ def test_it_runs_on_rabbitmq_and_leaves_it_clean(demo: Demo, rabbitmq_server: Ra
             WORK_TIMEOUT,
             "delayed tasks run",
         )
+        # What is in arguments shows to everybody on the machine.
+        assert rabbitmq_server.management_url() not in demo.find("celeryscope", "run").cmdline()
         # They wait from when they are due, in the queue of work; where they were delayed shows nowhere else.
         assert found.sum("celery_task_wait_seconds_bucket", task="stories.vanish", queue=queues.DEFAULT, le="1.0") > 0
         assert not [name for label in found.labels("celery_queue_length") if "delay" in (name := label["queue"])]
@@ -58,6 +61,29 @@ def test_it_runs_on_rabbitmq_and_leaves_it_clean(demo: Demo, rabbitmq_server: Ra
     exchanges = rabbitmq_server.manage("GET", f"exchanges/{vhost}")
     assert not [found["name"] for found in exchanges if found["name"].startswith(queues.PREFIX)]
     demo.assert_nothing_left()
+
+
+@pytest.mark.parametrize("name", ["demo-mail", "demo-delay-5s"])
+def test_a_virtual_host_that_has_a_queue_of_its_names_is_refused_and_left_alone(
+    demo: Demo, rabbitmq_server: RabbitMQ, vhost: str, name: str
+) -> None:
+    url = rabbitmq_server.url_of(vhost)
+    with Connection(url) as connection, connection.SimpleQueue(name) as theirs:
+        theirs.put("somebody's message")
+        with demo.running("--broker-url", url) as process:
+            assert process.wait(END_TIMEOUT) == 1
+        assert theirs.get(timeout=END_TIMEOUT).payload == "somebody's message"
+    assert f"a queue '{name}'" in demo.log.read_text()
+    assert names(rabbitmq_server, vhost) == {name}
+
+
+def test_an_exchange_of_its_name_is_refused_too(demo: Demo, rabbitmq_server: RabbitMQ, vhost: str) -> None:
+    url = rabbitmq_server.url_of(vhost)
+    with Connection(url) as connection:
+        queues.EXCHANGE(connection.channel()).declare()
+    with demo.running("--broker-url", url) as process:
+        assert process.wait(END_TIMEOUT) == 1
+    assert "an exchange 'demo'" in demo.log.read_text()
 
 
 def names(server: RabbitMQ, vhost: str) -> set[str]:

@@ -1,9 +1,12 @@
 """A demo as its user runs it, in a subprocess: started, watched through its exporter, disturbed by incidents."""
 
 import contextlib
+import json
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -86,6 +89,31 @@ class Demo:
             yield
         finally:
             self.incident("stop", incident)
+
+    def server(self, name: str) -> tuple[str, int]:
+        """Where one of the servers that it started listens, as its output says."""
+        found = re.search(rf"^ +{name} +http://([0-9.]+):(\d+)/", self.log.read_text(), re.MULTILINE)
+        assert found is not None
+        return found[1], int(found[2])
+
+    def broker_url(self) -> str:
+        """Where its broker listens, as its output says."""
+        found = re.search(r"^ +broker .+ at (redis://\S+),", self.log.read_text(), re.MULTILINE)
+        assert found is not None
+        return found[1]
+
+    def pages(self) -> list[dict[str, Any]]:
+        """What Alertmanager has sent, in order."""
+        status, body = scrape.get(*self.server("pager"), "/pages")
+        assert status == 200
+        found: list[dict[str, Any]] = json.loads(body)
+        return found
+
+    def firing(self) -> list[dict[str, str]]:
+        """The labels of every alert that fires in Prometheus."""
+        status, body = scrape.get(*self.server("prometheus"), "/api/v1/alerts")
+        assert status == 200
+        return [alert["labels"] for alert in json.loads(body)["data"]["alerts"] if alert["state"] == "firing"]
 
     def processes(self) -> list[psutil.Process]:
         """Everything that it started and that still runs, pool processes included."""

@@ -3,18 +3,23 @@
 import io
 import itertools
 import os
+import tempfile
 from pathlib import Path
 
 import click
 import pytest
+import redis
+from click.testing import CliRunner
 
-from celeryscope_demo import address, broker, guardian, load, profiles, scrape, simulation, terminal
+from celeryscope_demo import address, borrowed, broker, guardian, load, profiles, runfile, scrape, simulation, terminal
 from celeryscope_demo.address import Address, UnusableAddress
+from celeryscope_demo.command import demo
 from celeryscope_demo.monitoring import Monitoring
 from celeryscope_demo.processes import Children, clean
 from celeryscope_demo.profiles import PROFILES
 from celeryscope_demo.scrape import Figures, History, Snapshot, parse, quantile
 from celeryscope_demo.stopping import StopSignal
+from celeryscope_demo.workloads.all import WORKLOADS
 
 INF = float("inf")
 
@@ -97,8 +102,68 @@ class TestFindingTheBroker:
         assert options["--save"] == ""
         assert options["--dir"] == str(tmp_path / "broker-data")
 
-    def test_a_password_is_masked(self) -> None:
-        assert "secret" not in broker.masked("redis://user:secret@host:6379/0")
+
+class TestBrokerOfSomebodyElse:
+    @pytest.mark.parametrize(
+        ("url", "shown"),
+        [
+            ("redis://user:secret@host:6379/0", "redis://***@host:6379/0"),
+            ("redis://:se%23cret@[::1]:6379/0", "redis://***@[::1]:6379/0"),
+            ("redis://host:6379/0?password=secret", "redis://host:6379/0"),
+            ("sentinel://:secret@a:1;sentinel://:secret@b:1", "sentinel://***@a:1;sentinel://***@b:1"),
+            ("amqps://host", "amqps://host"),
+        ],
+    )
+    def test_a_url_is_shown_without_credentials(self, url: str, shown: str) -> None:
+        assert borrowed.masked(url) == shown
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "redis://:sec#ret@h:6/0",
+            "redis://u:6379#secret@h",
+            "redis://u:6379?secret@h",
+            "amqp://u:sec/ret@h:6/0",
+            "amqp://u:5672/secret@h",
+            "amqp://u:a@secret@h:6/0",
+            "redis://u:sec?ret@h:6/0",
+            "u:secret@h:6379",
+            "redis://:secret",
+            "redis://:secret@h:port",
+            "redis://:secret@[::1:6379",
+            "redis://:secret@h:6/0;nonsense:secret@h",
+            "redis://:a secret@h:6/0",
+            "redis://:secret@127.0.0.1:1/database",
+            "redis://:secret@127.0.0.1:1/0",
+            "redis://:secret@127.0.0.1:1;redis://:secret@127.0.0.1:1",
+            "nonsense://:secret@127.0.0.1:1",
+        ],
+    )
+    def test_one_that_cannot_be_used_is_refused_without_a_word_of_its_password(self, url: str) -> None:
+        result = CliRunner().invoke(demo, ["--broker-url", url, "--listen-address", "127.0.0.1:0"])
+        assert result.exit_code == 1
+        assert "--broker-url" in result.output
+        assert "sec" not in result.output
+        assert isinstance(result.exception, SystemExit)
+
+    @pytest.mark.parametrize("broker_url", [[], ["--broker-url", "redis://127.0.0.1:1/0"]])
+    def test_a_management_url_is_refused_where_the_broker_is_not_rabbitmq(self, broker_url: list[str]) -> None:
+        url = ["--management-url", "http://u:secret@127.0.0.1:1"]
+        result = CliRunner().invoke(demo, [*broker_url, *url, "--listen-address", "127.0.0.1:0"])
+        assert result.exit_code == 1
+        assert "--management-url is RabbitMQ's" in result.output
+        assert "secret" not in result.output
+
+
+class TestNumbers:
+    @pytest.mark.parametrize("number", ["nan", "inf", "-inf", "1e300", "0", "-1", "x"])
+    @pytest.mark.parametrize(
+        "command", [["--seconds"], ["--rate"], ["--hurry"], ["incident", "start", "backlog", "--seconds"]]
+    )
+    def test_nonsense_is_refused_by_the_name_of_the_option(self, command: list[str], number: str) -> None:
+        result = CliRunner().invoke(demo, [*command, number])
+        assert result.exit_code == 2
+        assert f"'{command[-1]}'" in result.output
 
 
 class TestAddress:
@@ -118,6 +183,11 @@ class TestAddress:
     def test_nonsense_is_refused_by_name(self, text: str) -> None:
         with pytest.raises(UnusableAddress, match="--listen-address"):
             address.parse(text)
+
+    @pytest.mark.parametrize("host", ["a..b", f"{'a' * 64}.example"])
+    def test_what_no_host_can_be_called_is_refused_by_name(self, host: str) -> None:
+        with pytest.raises(UnusableAddress, match="--listen-address"):
+            address.require_free(address.parse(f"{host}:80"))
 
     def test_port_0_is_a_free_one(self) -> None:
         address.require_free(address.parse("127.0.0.1:0"))
@@ -280,6 +350,13 @@ class TestScreen:
         terminal.Screen(out, "xterm").live(["one", "two", "three"])
         assert out.getvalue() == "two\nthree\n"
 
+    def test_a_terminal_of_one_line_shows_the_last(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("COLUMNS", "80")
+        monkeypatch.setenv("LINES", "1")
+        out = Terminal()
+        terminal.Screen(out, "xterm").live(["one", "two"])
+        assert out.getvalue() == "two\n"
+
     def test_a_line_that_stays_is_written_above(self) -> None:
         out = Terminal()
         screen = terminal.Screen(out, "xterm")
@@ -339,10 +416,60 @@ class TestRates:
     def test_are_read_by_the_name_of_the_workload(self) -> None:
         assert load.read_rates(("likes=2.5", "photos=0")) == {"likes": 2.5, "photos": 0.0}
 
-    @pytest.mark.parametrize("pair", ["nothing=1", "likes", "likes=", "likes=-1", "likes=inf", "likes=nan"])
+    @pytest.mark.parametrize(
+        "pair", ["nothing=1", "likes", "likes=", "likes=-1", "likes=inf", "likes=nan", "likes=1001"]
+    )
     def test_nonsense_is_refused_by_name(self, pair: str) -> None:
         with pytest.raises(click.BadParameter, match=pair.split("=", maxsplit=1)[0]):
             load.read_rates((pair,))
+
+
+class TestLoad:
+    def test_an_incident_sends_something_else_each_time_and_the_same_in_each_run(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def moments() -> list[float]:
+            found = load.Load({}, 1.0, PROFILES["steady"], 1)
+            first = []
+            for name in ("duplicate-delivery", "nothing", "duplicate-delivery"):
+                monkeypatch.setattr("celeryscope_demo.switches.on", name.__eq__)
+                found.look(0.0)
+                first += [source.due for source in found._sources if source.workload.incident == name]
+            return first
+
+        first, second = moments()
+        assert first != second
+        assert moments() == [first, second]
+
+    def test_a_store_that_is_away_is_told_and_survived(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        found = load.Load({workload.name: 0.0 for workload in WORKLOADS}, 1.0, PROFILES["steady"], 1)
+        with StopSignal() as stop:
+
+            def away(_: str) -> bool:
+                stop.count += 1
+                raise redis.TimeoutError("Timeout reading from socket")
+
+            monkeypatch.setattr("celeryscope_demo.switches.on", away)
+            load.run(found, stop)
+        assert "Timeout reading from socket" in capsys.readouterr().out
+
+
+class TestIncidentList:
+    def test_where_several_demos_run_it_says_how_to_name_one(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+        for name in ("one", "two"):
+            folder = tmp_path / f"{runfile.FOLDERS}{name}"
+            folder.mkdir()
+            runfile.write(folder, runfile.Found(os.getpid(), "redis://", f"http://{name}/metrics"))
+        result = CliRunner().invoke(demo, ["incident", "list"])
+        assert result.exit_code == 0
+        assert "backlog" in result.output
+        assert "2 demos run here" in result.output
+        assert f"--pid {os.getpid()}   http://two/metrics" in result.output
 
 
 class TestMonitoring:

@@ -12,7 +12,17 @@ import pytest
 
 from celeryscope_demo import store, switches
 from celeryscope_demo.cluster import Cluster
-from celeryscope_demo.incidents import CannotStart, Incident, broker, clock, director, requests
+from celeryscope_demo.incidents import (
+    CannotStart,
+    Incident,
+    broker,
+    calls,
+    clock,
+    director,
+    requests,
+    tasks,
+    workers,
+)
 from celeryscope_demo.incidents.all import INCIDENTS
 from celeryscope_demo.incidents.director import Director
 from celeryscope_demo.processes import Child, ChildFailed, Children, Program, Stage
@@ -123,6 +133,35 @@ class TestDirector:
         ask(cluster, demo, "stop")
         assert "on for 7 s" in ask(cluster, demo, "start", "switch", 7.0).text
 
+    @pytest.mark.parametrize("seconds", [float("nan"), float("inf"), 0.0, -1.0, 1e9])
+    def test_a_time_that_is_none_is_refused(self, cluster: Cluster, demo: Director, seconds: float) -> None:
+        answer = ask(cluster, demo, "start", "harm", seconds)
+        assert not answer.ok
+        assert "no time for an incident" in answer.text
+        assert demo.on == []
+
+    def test_a_part_is_taken_until_the_program_that_was_started_has_ended(
+        self, cluster: Cluster, demo: Director, children: Children, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def action(_: Cluster) -> Generator[None]:
+            child = started(children)
+            try:
+                yield
+            finally:
+                children.dismiss(child)
+
+        catalog = [
+            Incident("starts", "", "", action=action, part="thing", starts="child"),
+            Incident("other", "", "", part="thing"),
+        ]
+        monkeypatch.setattr(director, "INCIDENTS", {incident.name: incident for incident in catalog})
+        cluster.children = children
+        ask(cluster, demo, "start", "starts")
+        ask(cluster, demo, "stop", "starts")
+        assert ask(cluster, demo, "start", "other").text == "thing is taken by starts: its child has not ended yet"
+        news(children)
+        assert ask(cluster, demo, "start", "other").ok
+
     def test_without_a_name_all_are_stopped(self, cluster: Cluster, demo: Director) -> None:
         ask(cluster, demo, "start", "harm")
         ask(cluster, demo, "start", "switch")
@@ -205,8 +244,25 @@ class TestDirector:
 
 
 class TestCatalog:
-    def test_names_and_parts_are_told_apart(self) -> None:
-        assert all(name == incident.name for name, incident in INCIDENTS.items())
+    def test_no_two_share_a_name(self) -> None:
+        groups = (tasks, workers, clock, broker, calls)
+        names = [incident.name for group in groups for incident in group.INCIDENTS]
+        assert sorted(names) == sorted(set(names)) == sorted(INCIDENTS)
+
+    @pytest.mark.parametrize(
+        "names",
+        [
+            {"rate-limit", "provider-outage", "retry-storm", "duplicate-delivery"},
+            {"clock-skew", "no-workers", "solo-busy", "big-messages"},
+            {"worker-killed", "worker-frozen", "consumer-lost"},
+            {"broker-restart", "eviction-policy", "lost-events"},
+        ],
+    )
+    def test_those_that_take_the_same_thing_share_a_part_and_nobody_else_does(self, names: set[str]) -> None:
+        parts = {INCIDENTS[name].part for name in names}
+        assert len(parts) == 1
+        assert None not in parts
+        assert {name for name, incident in INCIDENTS.items() if incident.part in parts} == names
 
     @pytest.mark.parametrize("incident", broker.INCIDENTS, ids=lambda incident: incident.name)
     def test_the_broker_of_somebody_else_is_not_disturbed(self, cluster: Cluster, incident: Incident) -> None:
@@ -237,6 +293,11 @@ def started(children: Children, code: str = HEARS, restarts: int = 0) -> Child:
     child = children.start(program)
     wait_until(lambda: "up" in child.log_path.read_text(), TIMEOUT, "the child is up")
     return child
+
+
+def wait_until_up(child: Child, count: int) -> None:
+    """Wait until it has come up so often."""
+    wait_until(lambda: child.log_path.read_text().count("up") == count, TIMEOUT, "it is up")
 
 
 def news(children: Children) -> str:
@@ -288,12 +349,26 @@ class TestChildren:
 
     def test_what_is_meant_is_no_crash(self, children: Children) -> None:
         child = started(children)
-        for _ in range(5):
+        for count in range(2, 7):
             children.renew(child)
             assert "is started again" in news(children)
-        wait_until(lambda: child.log_path.read_text().count("up") >= 1, TIMEOUT, "it is up")
+            wait_until_up(child, count)
         child.send_signal(signal.SIGKILL)
         with pytest.raises(ChildFailed, match="SIGKILL"):
+            wait_until_failed(children)
+
+    def test_what_is_excused_is_no_crash(self, children: Children) -> None:
+        child = started(children, restarts=1)
+        children.excuse(TIMEOUT)
+        for count in range(2, 6):
+            child.send_signal(signal.SIGKILL)
+            assert "started again" in news(children)
+            wait_until_up(child, count)
+        children.excuse(0.0)
+        child.send_signal(signal.SIGKILL)
+        assert "started again" in news(children)
+        child.send_signal(signal.SIGKILL)
+        with pytest.raises(ChildFailed, match="2 times within"):
             wait_until_failed(children)
 
     def test_one_that_is_dismissed_is_forgotten(self, children: Children) -> None:

@@ -163,9 +163,9 @@ def test_a_few_requests_can_never_be_processed(running: Running) -> None:
 
 def test_limits_fall_while_it_lowers_them(running: Running) -> None:
     running.incidents.add(server.RATE_LIMIT)
-    answers = [running.post(TRANSLATIONS, number) for number in range(4)]
-    assert [answer.refused for answer in answers] == [False, False, True, True]
-    assert answers[-1].limit == 2
+    answers = [running.post(TRANSLATIONS, number) for number in range(5)]
+    assert [answer.refused for answer in answers] == [False, False, False, True, True]
+    assert answers[-1].limit == 3
     assert answers[-1].reset is not None
     running.incidents.clear()
     assert running.post(TRANSLATIONS).limit == ENDPOINTS[TRANSLATIONS].limit

@@ -155,7 +155,7 @@ class TestPages:
 
     @staticmethod
     def _followed(listing_id: int) -> None:
-        pages.follow.delay(listing_id)
+        pages.follow.delay(listing_id, "run")
 
     @pytest.mark.parametrize("listing_id", range(5))
     @pytest.mark.parametrize("start", [_known, _walked, _followed])
@@ -179,9 +179,29 @@ class TestPages:
         run_all()
         assert set(kept) == set(range(pages.pages_of(1)))
 
+    def test_a_walker_that_dies_before_it_sent_the_next_loses_no_page(
+        self, store: redis.Redis, kept: list[int], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with monkeypatch.context() as dying:
+            dying.setattr(pages.walk, "delay", lambda *_: 1 / 0)
+            with suppress(ZeroDivisionError):
+                pages.walk(1, "run", 0)
+        self._walked(1)
+        run_all()
+        assert set(kept) == set(range(pages.pages_of(1)))
+
+    def test_a_second_chain_of_cursors_ends_at_the_first_page_that_is_done(
+        self, store: redis.Redis, kept: list[int]
+    ) -> None:
+        self._followed(1)
+        assert run_next("demo-calls")
+        assert pages.follow(1, "run") == "done before"
+        run_all()
+        assert kept == list(range(pages.pages_of(1)))
+
     def test_a_cursor_makes_one_request_per_page(self, store: redis.Redis) -> None:
         self._followed(1)
-        assert [[*args, 0][1] for args in named(run_all(), "pages.follow")] == list(range(pages.pages_of(1)))
+        assert [[*args, 0][2] for args in named(run_all(), "pages.follow")] == list(range(pages.pages_of(1)))
 
 
 class TestMail:
@@ -200,6 +220,12 @@ class TestMail:
     def test_chunks_reach_every_recipient_once(self, store: redis.Redis, recipients: int) -> None:
         mail.send_chunk.delay("m", recipients)
         assert [args[1] for args in named(run_all(), "mail.deliver")] == list(range(recipients))
+
+    def test_a_chunk_that_was_done_is_not_sent_again(self, store: redis.Redis) -> None:
+        mail.send_chunk("m", mailed := mail.PACED)
+        waiting = trickle.waiting("demo-mail")
+        mail.send_chunk("m", mailed)
+        assert trickle.waiting("demo-mail") == waiting == mail.CHUNK + 1
 
     def test_a_recipient_has_a_mailing_once(self, store: redis.Redis) -> None:
         assert [mail.deliver("m", 1), mail.deliver("m", 1)] == ["delivered", "has it already"]
@@ -319,6 +345,12 @@ class TestLocks:
             thread.join()
         assert set(most) == {1}
         assert fences == sorted(set(fences))
+
+    def test_locks_of_many_names_leave_one_key(self, store: redis.Redis) -> None:
+        for name in range(5):
+            with locks.held(store, str(name), LEASE) as lock:
+                assert lock
+        assert store.keys("*") == [locks.FENCES]
 
     def test_it_is_free_after_the_block_even_where_that_fails(self, store: redis.Redis) -> None:
         with suppress(ZeroDivisionError), locks.held(store, "l", LEASE) as lock:

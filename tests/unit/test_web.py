@@ -150,7 +150,7 @@ class TestPaths:
         response, body = ask(serve(), "/")
         assert response.getheader("Content-Type") == "text/html; charset=utf-8"
         assert __version__ in body.decode()
-        assert re.findall('href="([^"]*)"', body.decode()) == ["/metrics", "/-/healthy", "/-/ready"]
+        assert re.findall('href="([^"]*)"', body.decode()) == ["/metrics", "/-/healthy", "/-/ready", "/runbooks/"]
 
     def test_the_start_page_escapes_everything(self) -> None:
         html = pages.index([("<b>broker", "redis://h/0?a=1&b=<script>'\"\ud800{version}")])
@@ -164,7 +164,7 @@ class TestPaths:
     @pytest.mark.parametrize("path", ["/metric", "/metrics/", "/-/", "/favicon.ico", "/evil.example/metrics"])
     def test_any_other_path_is_404_with_a_line_that_lists_the_paths(self, serve: Serve, path: str) -> None:
         response, body = ask(serve(), path)
-        assert (response.status, body) == (404, b"not found: there is /metrics /-/healthy /-/ready /\n")
+        assert (response.status, body) == (404, b"not found: there is /metrics /-/healthy /-/ready / /runbooks/\n")
 
     @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH", "BREW", "get"])
     def test_any_other_method_is_405_and_says_which_are_allowed(self, serve: Serve, method: str) -> None:

@@ -16,6 +16,11 @@ Action = Callable[[Cluster], Generator[None]]
 
 MINUTES = 60.0  # seconds
 
+# Parts that incidents of several modules take.
+HEAVY = "worker-heavy"
+# Calls that wait for another attempt multiply while a visibility timeout is shorter than their countdowns.
+REDELIVERY = "the redelivery of calls"
+
 
 class CannotStart(CeleryscopeError):
     """An incident cannot be caused here, or not now: says why, and what to do."""
@@ -25,7 +30,8 @@ class CannotStart(CeleryscopeError):
 class Incident:
     """One incident: what goes wrong, what an operator will see, and how long it lasts unless it is stopped.
 
-    `seen` names metrics as `/metrics` does. `part` is what its action takes hold of; two incidents do not share one.
+    `seen` names metrics as `/metrics` does. `part` is what it takes hold of: two that take the same are not on at once,
+    nor before the program that one of them `starts` has ended.
     """
 
     name: str
@@ -34,6 +40,7 @@ class Incident:
     seconds: float = 3 * MINUTES
     action: Action | None = None
     part: str | None = None
+    starts: str | None = None
 
 
 def embedded_broker(cluster: Cluster) -> Running:

@@ -13,12 +13,13 @@ from redis.retry import Retry
 from celeryscope_demo import programs
 from celeryscope_demo.broker import EXPORTER_USER, Running
 from celeryscope_demo.cluster import Cluster
-from celeryscope_demo.incidents import Incident, embedded_broker, lasting
+from celeryscope_demo.incidents import REDELIVERY, Incident, embedded_broker, lasting
 from celeryscope_demo.processes import Child
 
 DOWN = 8.0  # seconds for which the broker is away
 KILLED_EVERY = 1.0  # seconds
 TIMEOUT = 1.0  # seconds for the broker to answer
+UNREST = 30.0  # seconds after it was away in which workers may end for it
 BROKER = "the broker"
 
 
@@ -37,9 +38,11 @@ def _broker_restart(cluster: Cluster) -> Generator[None]:
     try:
         back = time.monotonic() + DOWN
         while time.monotonic() < back:
+            cluster.children.excuse(UNREST)
             yield
     finally:
         cluster.children.renew(child)
+        cluster.children.excuse(UNREST)
 
 
 def _eviction_policy(cluster: Cluster) -> Generator[None]:
@@ -108,6 +111,7 @@ INCIDENTS = (
         "celery_task_redelivered_total of exports.build rises, and of whatever lasts or is scheduled longer than that. "
         "Nothing fails: only tasks that are idempotent bear it.",
         action=_duplicate_delivery,
-        part="worker-hasty",
+        part=REDELIVERY,
+        starts=f"worker-{programs.HASTY.name}",
     ),
 )

@@ -1,6 +1,6 @@
 """A third party that asks for patience, and one that is down."""
 
-from celeryscope_demo.incidents import MINUTES, Incident
+from celeryscope_demo.incidents import MINUTES, REDELIVERY, Incident
 from celeryscope_demo.provider.server import OUTAGE, RATE_LIMIT
 
 INCIDENTS = (
@@ -12,6 +12,7 @@ INCIDENTS = (
         "celery_rate_limiter_limit of places falls from 30 to 3. Nothing fails: celery_tasks_in_flight with state "
         "scheduled shows who waits, up to a minute longer than the incident.",
         seconds=2 * MINUTES,
+        part=REDELIVERY,
     ),
     Incident(
         OUTAGE,
@@ -20,5 +21,6 @@ INCIDENTS = (
         "retried, after half a minute with outcome failed; celery_task_runtime_seconds of retried attempts reaches the "
         "timeout of 1.5 s, and demo-calls has less of its worker: celery_task_wait_seconds grows.",
         seconds=2 * MINUTES,
+        part=REDELIVERY,
     ),
 )

@@ -7,8 +7,7 @@ from collections.abc import Generator
 from dataclasses import replace
 
 from celeryscope_demo.cluster import Cluster
-from celeryscope_demo.incidents import CannotStart, Incident, lasting
-from celeryscope_demo.incidents.workers import HEAVY
+from celeryscope_demo.incidents import HEAVY, CannotStart, Incident, lasting
 
 BEHIND = 300  # seconds
 TIMEOUT = 2.0  # seconds for faketime to say how it does it

@@ -1,5 +1,6 @@
 """Starts and ends incidents in the demo's own process, where its children are."""
 
+import math
 import time
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from celeryscope_demo import switches
 from celeryscope_demo.cluster import Cluster
 from celeryscope_demo.incidents import CannotStart, Incident, requests
 from celeryscope_demo.incidents.all import INCIDENTS
+from celeryscope_demo.options import DAY
 
 
 @dataclass
@@ -29,6 +31,7 @@ class Director:
         self._cluster = cluster
         self._running: dict[str, Running] = {}
         self.had: list[str] = []  # the names of all that ever ran
+        self._deaf = False  # the store does not answer, and that was told
 
     @property
     def on(self) -> list[str]:
@@ -41,8 +44,11 @@ class Director:
         try:
             while (request := requests.take(self._cluster.store)) is not None:
                 news += self._answer(request)
+            self._deaf = False
         except redis.RedisError as error:
-            news.append(f"the store does not answer: {error}")
+            if not self._deaf:
+                news.append(f"the store does not answer: {error}")
+            self._deaf = True
         for running in list(self._running.values()):
             name = running.incident.name
             if running.until <= time.time():
@@ -74,7 +80,12 @@ class Director:
         for other in self._running.values():
             if incident.part is not None and other.incident.part == incident.part:
                 raise CannotStart(f"{incident.part} is taken by {other.incident.name}: stop that one first")
-        seconds = request.seconds or incident.seconds
+        for over in INCIDENTS.values():
+            if over.starts is not None and over.part == incident.part and over.starts in self._cluster.children.names:
+                raise CannotStart(f"{incident.part} is taken by {over.name}: its {over.starts} has not ended yet")
+        seconds = incident.seconds if request.seconds is None else request.seconds
+        if not (math.isfinite(seconds) and 0 < seconds <= DAY):
+            raise CannotStart(f"{seconds:g} s is no time for an incident: more than 0, and a day at most")
         action = incident.action(self._cluster) if incident.action is not None else None
         running = Running(incident, time.time() + seconds, action)
         if error := self._go_on(running):

@@ -1,6 +1,6 @@
 """Tasks that fail, hang, leak, grow or come in masses. Each is a switch that tasks and the load look at."""
 
-from celeryscope_demo.incidents import Incident
+from celeryscope_demo.incidents import HEAVY, REDELIVERY, Incident
 
 INCIDENTS = (
     Incident(
@@ -28,6 +28,7 @@ INCIDENTS = (
         "celery_task_retried_total of webhooks.deliver rises to more than half of its celery_task_started_total, "
         'celery_tasks_in_flight{state="scheduled"} and celery_worker_tasks_scheduled grow, and '
         "celery_task_failed_total once the retries are used up.",
+        part=REDELIVERY,
     ),
     Incident(
         "slow-down",
@@ -68,6 +69,7 @@ INCIDENTS = (
         "Somebody sends contents instead of names: messages of hundreds of kilobytes wait in a queue.",
         "celery_queue_head_message_bytes of demo-heavy is above 256 kB while celery_queue_length grows; "
         "celery_broker_memory_used_bytes grows with them. RabbitMQ tells no head: there it is celery_queue_bytes.",
+        part=HEAVY,
     ),
     Incident(
         "soft-limit-blocked",
@@ -81,5 +83,6 @@ INCIDENTS = (
         "celery_worker_last_heartbeat_timestamp_seconds of demo-heavy gets old while celery_worker_up stays 1: "
         "a solo worker is waited for. celery_queue_length of demo-heavy grows.",
         seconds=90.0,
+        part=HEAVY,
     ),
 )

@@ -8,12 +8,12 @@ from contextlib import suppress
 from kombu.exceptions import OperationalError
 
 from celeryscope_demo.cluster import Cluster, Node
-from celeryscope_demo.incidents import Incident, lasting
+from celeryscope_demo.incidents import HEAVY, Incident, lasting
 
 # A worker that is started again, or connects again, is as it should be; the incident goes on.
 AGAIN = 5.0  # seconds until a worker is told again
 
-GENERAL, CALLS, HEAVY = (f"worker-{name}" for name in ("general", "calls", "heavy"))
+GENERAL, CALLS = "worker-general", "worker-calls"
 
 
 def _no_workers(cluster: Cluster) -> Generator[None]:

@@ -6,8 +6,8 @@ shared. Each decision is one Lua script, so it is atomic; it reads Redis's clock
 Between a permission and the arrival of its call lies time that nobody controls: a thread waits for its turn, a
 connection is opened, a network is slow. What was allowed at the end of one window arrives in the next, and the limit is
 passed though every permission was right. So a permission holds its place until its call has provably arrived: until
-`settle`, or, where the caller never tells, for HOLD seconds. And it is good for LIFETIME only: a caller that was held
-up for longer lets go of it and asks again.
+`settle`; for HOLD seconds where the caller never tells; for DOUBTED seconds where it gave up waiting. And it is good
+for LIFETIME only: a caller that was held up for longer lets go of it and asks again.
 
 Whoever is refused is told when to come back. All are told different moments: a crowd that comes back at once would be
 refused at once.
@@ -23,6 +23,9 @@ LIFETIME = 1.0  # seconds for which a permission may be used
 # Seconds after which a call that was not settled has arrived, or never will: the permission's lifetime, the timeouts
 # of connecting and sending, and some.
 HOLD = 6.0
+# The same for a call whose caller waited for an answer and gave up: what was sent may still be on its way. Longer would
+# be surer, and would let an outage of the provider fill the limiter with places that nobody answers for.
+DOUBTED = 30.0
 LONGEST_DELAY = 30.0  # seconds: a limit may rise again before a far moment comes, and a countdown cannot be shortened
 MARGIN = 0.05  # seconds by which the provider's clock and Redis's may drift apart within a window
 
@@ -83,6 +86,9 @@ class Limiter(Protocol):
 
     def settle(self, permission: Permission, told: Told) -> None:
         """Tell that the call was answered, and what the answer says of the limit. Raises redis.RedisError."""
+
+    def doubt(self, permission: Permission) -> None:
+        """Tell that the call was sent, and given up before an answer. Raises redis.RedisError."""
 
     def release(self, permission: Permission) -> None:
         """Give a permission back that was not used. Raises redis.RedisError."""

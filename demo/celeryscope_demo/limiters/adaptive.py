@@ -107,6 +107,9 @@ class Adaptive:
         arguments: list[str | float] = [jitter(), f"{permission.granted:.6f}", int(told.refused), self._pause]
         self._settle([self._key(permission.account)], [*arguments, LONGEST_DELAY, TOP, PATIENCE, KEEP])
 
+    def doubt(self, permission: Permission) -> None:
+        """No answer tells nothing of the limit."""
+
     def release(self, permission: Permission) -> None:
         """A permission takes nothing that others could have, beyond its moment."""
 

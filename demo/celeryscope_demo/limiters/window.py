@@ -6,10 +6,12 @@ arrive in.
 
 Why no window ever holds more calls than the limit: of the calls in a window, look at the one that was allowed last. All
 others were allowed before it and arrived in this window, so at or after its `since`; so all had their places when it
-was allowed, and were fewer than the limit. Nothing is assumed of how long a call takes to arrive.
+was allowed, and were fewer than the limit. How long a call takes to arrive does not matter as long as it is answered.
 
-Assumed is that Redis's clock is not set back, that it and the provider's do not drift apart by more than MARGIN in a
-window, and that nobody else calls from this account. Where somebody does, the provider refuses, and says until when.
+Assumed is of a call that its caller gave up on, or died with, that it arrives within HOLD or DOUBTED or never: nobody
+can know, since what was sent may be on its way for long. Assumed is also that Redis's clock is not set back, that it
+and the provider's do not drift apart by more than MARGIN in a window, and that nobody else calls from this account.
+Where somebody does, the provider refuses, and says until when.
 """
 
 import time
@@ -20,7 +22,7 @@ from typing import Any
 import redis
 from redis.commands.core import Script
 
-from celeryscope_demo.limiters import HOLD, LONGEST_DELAY, MARGIN, Permission, Refusal, Told, jitter, new_id
+from celeryscope_demo.limiters import DOUBTED, HOLD, LONGEST_DELAY, MARGIN, Permission, Refusal, Told, jitter, new_id
 
 # Lua writes numbers with 14 digits, which cuts moments to tenths of milliseconds: hence `moment`.
 _PREAMBLE = """
@@ -36,8 +38,8 @@ ACQUIRE = (
     _PREAMBLE
     + """
 local id, jitter = ARGV[1], tonumber(ARGV[2])
-local limit, window, hold, margin, longest = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]),
-    tonumber(ARGV[6]), tonumber(ARGV[7])
+local limit, window, hold, margin, longest, doubted = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]),
+    tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local known = redis.call('HMGET', state, 'limit', 'limited_until', 'earliest', 'latest', 'comeback')
 limit = tonumber(known[1]) or limit
 local limited_until = tonumber(known[2]) or 0
@@ -52,7 +54,7 @@ local used = redis.call('ZCOUNT', calls, moment(since), '+inf')
 
 if limited_until <= now and used < limit then
     redis.call('ZADD', calls, moment(now + hold), id)
-    redis.call('PEXPIRE', calls, math.ceil((hold + window + margin) * 1000))
+    redis.call('PEXPIRE', calls, math.ceil((math.max(hold, doubted) + window + margin) * 1000))
     return {1, moment(now), limit, limit - used - 1}
 end
 
@@ -128,7 +130,7 @@ class Window:
     def acquire(self, account: str) -> Permission | Refusal:
         """Ask for one call."""
         name, asked = new_id(), time.monotonic()
-        arguments: list[str | float] = [name, jitter(), self._limit, self._window, HOLD, MARGIN, LONGEST_DELAY]
+        arguments: list[str | float] = [name, jitter(), self._limit, self._window, HOLD, MARGIN, LONGEST_DELAY, DOUBTED]
         answer: Any = self._acquire(self._keys(account), arguments)
         allowed, seconds, limit, remaining = answer
         if not allowed:
@@ -141,6 +143,11 @@ class Window:
         arguments: list[str | float] = [permission.id, f"{permission.granted:.6f}", self._window, MARGIN, *announced]
         arguments += [int(told.refused), int(self.fixed), LONGEST_DELAY]
         self._settle(self._keys(permission.account), arguments)
+
+    def doubt(self, permission: Permission) -> None:
+        """Have the call's place kept for as long as the call may still arrive."""
+        calls, _ = self._keys(permission.account)
+        self._client().zadd(calls, {permission.id: permission.granted + DOUBTED}, xx=True)
 
     def release(self, permission: Permission) -> None:
         """Give the place back."""

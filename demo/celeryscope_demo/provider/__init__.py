@@ -34,7 +34,7 @@ ENDPOINTS = {
     endpoint.name: endpoint
     for endpoint in (
         Endpoint(PLACES, FIXED, limit=30, window=10.0, announced=True, latency=0.08),
-        Endpoint(TRANSLATIONS, ROLLING, limit=25, window=10.0, announced=True, latency=0.12),
-        Endpoint(PREVIEWS, ROLLING, limit=20, window=10.0, announced=False, latency=0.2),
+        Endpoint(TRANSLATIONS, ROLLING, limit=30, window=10.0, announced=True, latency=0.12),
+        Endpoint(PREVIEWS, ROLLING, limit=50, window=10.0, announced=False, latency=0.2),
     )
 }

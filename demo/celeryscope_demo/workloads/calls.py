@@ -20,7 +20,7 @@ from celery import Task
 
 from celeryscope_demo.app import app
 from celeryscope_demo.environment import PROVIDER_URL, required
-from celeryscope_demo.limiters import Limiter, Refusal
+from celeryscope_demo.limiters import Limiter, Permission, Refusal
 from celeryscope_demo.limiters.adaptive import Adaptive
 from celeryscope_demo.limiters.fixed import FixedWindow
 from celeryscope_demo.limiters.rolling import RollingWindow
@@ -39,6 +39,7 @@ LONGEST_BACKOFF = 30.0  # seconds
 ATTEMPTS = 3  # permissions that one attempt asks for
 USUAL = 0.97  # share of the arrivals that are small
 SPARE = 2  # calls of the limit that a large arrival leaves: an album of a journey, a post in all languages
+LINKS = 18  # of a large digest: well within what the provider takes, so a refusal is an event
 POST_TTL = 3600  # seconds
 LATE_COMMITS = 0.04  # share of the posts whose transaction ends after a worker has their task
 COMMIT = 0.4  # seconds that such a transaction takes
@@ -106,7 +107,7 @@ class ProviderTask(Task):
                 with suppress(redis.RedisError):
                     self.limiter.release(decision)
                 continue
-            answer = self._post(arguments)
+            answer = self._post(decision, arguments)
             # Where Redis fails now, the answer is here all the same, and the place comes free later, by itself.
             with suppress(redis.RedisError):
                 self.limiter.settle(decision, answer)
@@ -128,11 +129,13 @@ class ProviderTask(Task):
         headers = {**self.request.as_execution_options()["headers"], ERRORS: errors + 1}
         raise self.retry(exc=error, countdown=countdown, headers=headers, throw=False)
 
-    def _post(self, arguments: tuple[int, ...]) -> client.Answer:
+    def _post(self, permission: Permission, arguments: tuple[int, ...]) -> client.Answer:
         key = ":".join(map(str, (self.name, *arguments)))
         try:
             return client.post(required(PROVIDER_URL), self.endpoint, ACCOUNT, key, {"arguments": arguments})
         except TimeoutError as error:
+            with suppress(redis.RedisError):
+                self.limiter.doubt(permission)
             self.again(ProviderTimeout(str(error)))
         except (OSError, http.client.HTTPException, ValueError) as error:
             self.again(ProviderUnreachable(f"{type(error).__name__}: {error}"))
@@ -222,7 +225,7 @@ def _article(draw: random.Random) -> None:
 
 
 def _digest(draw: random.Random) -> None:
-    for _ in range(draw.randint(1, 2) if draw.random() < USUAL else ENDPOINTS[PREVIEWS].limit - SPARE):
+    for _ in range(draw.randint(1, 2) if draw.random() < USUAL else LINKS):
         preview_link.delay(one_id(draw))
 
 
@@ -235,5 +238,5 @@ WORKLOADS = (
     Workload("albums", 0.2, _album),
     Workload("translations", 0.25, _article),
     Workload("previews", 0.35, _digest),
-    Workload("pings", 0.05, _pings),
+    Workload("pings", 0.04, _pings),
 )

@@ -11,16 +11,15 @@ acknowledged late; the chain behind it has gone on meanwhile.
 
 import random
 
+from celeryscope_demo import marks
 from celeryscope_demo.app import app
 from celeryscope_demo.simulation import duration, work
-from celeryscope_demo.store import store
 from celeryscope_demo.workloads import IDS, Workload, one_id
 
 BATCH = 10_000  # followers
 MILLION = 1_000_000
 CELEBRITIES = 100  # the authors with the smallest ids
 USUAL = 300.0  # followers of anybody else, about
-KEPT = 3600  # seconds for which it is known which batches are done
 
 
 def followers_of(author_id: int) -> int:
@@ -40,18 +39,15 @@ def fan_out(post_id: int, author_id: int, cursor: int = 0) -> str:
     Delivered again, it starts the next again too. That second chain ends at the first batch that is done: a batch
     is marked at its very end, so its successor has been sent.
     """
-    done = f"fan-out of {post_id}"
-    if store().sismember(done, str(cursor)):
+    fan = f"fan-out of {post_id}"
+    if marks.done(fan, cursor):
         return "done before"
     followers = followers_of(author_id)
     batch = batch_of(followers, cursor)
     if batch.stop < followers:
         fan_out.delay(post_id, author_id, batch.stop)
     work(0.01 + 0.2 * len(batch) / BATCH, post_id, cursor)
-    with store().pipeline() as pipe:
-        pipe.sadd(done, str(cursor))
-        pipe.expire(done, KEPT)
-        pipe.execute()
+    marks.mark(fan, cursor)
     return f"into {len(batch)} feeds"
 
 

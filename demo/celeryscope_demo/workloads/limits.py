@@ -2,7 +2,9 @@
 
 What is taught: the soft limit is an exception inside the task, which can save what it has; the hard limit kills the
 process, for what hears no exception; `expires` drops what is no longer of use; `ignore_result` keeps results that
-nobody reads out of the store. Time limits work in prefork pools alone, so these tasks have their queues there.
+nobody reads out of the store. Both time limits work in prefork pools alone, so these tasks have their queues there:
+threads and solo know neither, gevent and eventlet the hard one alone, which there is an exception too, raised where
+the task next waits.
 """
 
 import hashlib

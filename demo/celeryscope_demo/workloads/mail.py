@@ -8,6 +8,7 @@ chunk it goes on when that is nearly gone: it is as fast, and others wait behind
 
 import random
 
+from celeryscope_demo import marks
 from celeryscope_demo.app import app
 from celeryscope_demo.simulation import work
 from celeryscope_demo.store import store
@@ -52,13 +53,18 @@ def send_flood(mailing_id: str, recipients: int) -> None:
 def send_chunk(mailing_id: str, recipients: int, offset: int = 0) -> None:
     """Send a chunk, then oneself: in this order, so that a worker that dies in between leaves nobody out.
 
-    It repeats a chunk instead, which `mail.deliver` bears.
+    Delivered again, it sends its chunk again, which `mail.deliver` bears, and a second successor. That second chain
+    ends at the first chunk that is done, so it does not repeat the rest of the mailing.
     """
+    mailing = f"chunks of {mailing_id}"
+    if marks.done(mailing, offset):
+        return
     end = min(offset + CHUNK, recipients)
     for recipient_id in range(offset, end):
         deliver.delay(mailing_id, recipient_id)
     if end < recipients:
         send_chunk.delay(mailing_id, recipients, end)
+    marks.mark(mailing, offset)
 
 
 def _flood(draw: random.Random) -> None:

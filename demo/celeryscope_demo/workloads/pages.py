@@ -4,8 +4,8 @@ What is taught: what is known of the pages decides how they are fetched.
 
 - The number of pages is known: all at once, as a group. Fastest; the burst is as large as the listing, so the
   other side must bear it.
-- It is unknown: a few walkers take page after page and stop at the first that is empty. As many requests at once
-  as there are walkers, and one request too many for each.
+- It is unknown: a few walkers take page after page, in turn, and stop at the first that is empty. As many requests at
+  once as there are walkers, and one request too many for each.
 - Each page tells where the next one is (a cursor): one after the other, there is no other way. Each starts the
   next as soon as it knows the cursor, before it works on what it got, so that only the requests are serial.
 
@@ -16,16 +16,15 @@ import random
 
 from celery import group
 
+from celeryscope_demo import marks
 from celeryscope_demo.app import app
 from celeryscope_demo.simulation import duration, work
-from celeryscope_demo.store import store
 from celeryscope_demo.workloads import Workload, one_id
 
 USUAL = 6.0  # pages of a listing, about
 REQUEST = 0.05  # seconds, about
 STORING = 0.05  # seconds for a page, about
 WALKERS = 3
-KEPT = 3600  # seconds for which the counter of an import is kept
 
 
 def pages_of(listing_id: int) -> int:
@@ -65,40 +64,50 @@ def fetch_page(listing_id: int, page: int) -> None:
 
 def start_walkers(listing_id: int, run: str) -> None:
     """Unknown size: send the walkers of an import, each with its first page."""
-    store().set(_counter(run), WALKERS, ex=KEPT)
     for page in range(WALKERS):
         walk.delay(listing_id, run, page)
 
 
 @app.task(name="pages.walk")
 def walk(listing_id: int, run: str, page: int) -> str:
-    """Its page is in its arguments: delivered again, it fetches that page again, and none is left out.
+    """A walker takes every third page where there are three: the next follows from this one, and no state is needed.
 
-    The next page comes from a counter that all walkers of the import share, so a slow page holds up one of them
-    alone. A walker that is doubled only adds one, which stops at the end as all do.
+    A counter that all share would keep walkers together, and lose a page with a worker that dies between counting and
+    sending. Delivered again, a walker takes its page again, and the second of it ends at the first page that is done.
     """
+    if marks.done(_pages(run), page):
+        return "done before"
     if not request(listing_id, page):
         return f"page {page} is empty: this walker stops"
     keep(listing_id, page)
-    walk.delay(listing_id, run, int(store().incr(_counter(run))) - 1)
+    walk.delay(listing_id, run, page + WALKERS)
+    marks.mark(_pages(run), page)
     return f"page {page}"
 
 
 @app.task(name="pages.follow")
-def follow(listing_id: int, cursor: int = 0) -> str:
+def follow(listing_id: int, run: str, cursor: int = 0) -> str:
     """A cursor: the page must be asked for to learn where the next is, but need not be stored for it."""
+    if marks.done(_pages(run), cursor):
+        return "done before"
     if not request(listing_id, cursor):
         return "empty: the listing has shrunk"
     following = cursor + 1  # as told by the answer
     last = following >= pages_of(listing_id)
     if not last:
-        follow.delay(listing_id, following)
+        follow.delay(listing_id, run, following)
     keep(listing_id, cursor)
+    marks.mark(_pages(run), cursor)
     return "the last page" if last else f"page at {cursor}"
 
 
-def _counter(run: str) -> str:
+def _pages(run: str) -> str:
     return f"pages of {run}"
+
+
+def _run(draw: random.Random) -> str:
+    """A name for an import, by which its repetition is known from another one of the same listing."""
+    return f"{draw.getrandbits(64):x}"
 
 
 def _known(draw: random.Random) -> None:
@@ -106,11 +115,11 @@ def _known(draw: random.Random) -> None:
 
 
 def _unknown(draw: random.Random) -> None:
-    start_walkers(one_id(draw), f"{draw.getrandbits(64):x}")
+    start_walkers(one_id(draw), _run(draw))
 
 
 def _cursor(draw: random.Random) -> None:
-    follow.delay(one_id(draw))
+    follow.delay(one_id(draw), _run(draw))
 
 
 WORKLOADS = (

@@ -4,7 +4,8 @@ What is taught: a countdown (or `eta`) does not wait in the broker. A worker tak
 until it is due, so that is the way for seconds, not for days:
 
 - it raises that worker's prefetch limit by one for each that it holds: ten thousand of them are in one worker's memory,
-  spread over no other (`celery_worker_tasks_scheduled`, `celery_worker_prefetch_limit`);
+  spread over no other (`celery_worker_tasks_scheduled`, `celery_worker_prefetch_limit`). `worker_eta_task_limit` bounds
+  that; a worker that holds so many takes nothing else either, until one of them is due;
 - it stays unacknowledged all the while. On Redis, a countdown beyond the visibility timeout is delivered again to
   another worker, again and again, and runs as often; RabbitMQ closes the channel after its `consumer_timeout`;
 - it goes to a worker now, and is not moved when that one is busy later.
