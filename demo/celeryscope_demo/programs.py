@@ -42,9 +42,14 @@ WORKERS = (
         ("--autoscale", "4,2", "--max-tasks-per-child", "200", "--max-memory-per-child", "200000"),  # KiB
         slots=4,
     ),
-    # Threads: for what waits for others. Time limits do not work there: a call needs a timeout of its own.
+    # Threads: for what waits for others. Time limits do not work there: a call needs a timeout of its own. Its tasks are
+    # short, so it may have as many at hand as it runs.
     Worker(
-        "calls", (queues.URGENT, queues.CALLS, queues.MAIL, queues.FEEDS, queues.LOW), "threads", ("-c", "12"), slots=12
+        "calls",
+        (queues.URGENT, queues.CALLS, queues.MAIL, queues.FEEDS, queues.LOW),
+        "threads",
+        ("-c", "12", "--prefetch-multiplier", "2"),
+        slots=12,
     ),
     # Solo: one task at a time, in the worker's own process. While it works, it says nothing and hears nothing.
     Worker("heavy", (queues.HEAVY,), "solo", ("--prefetch-multiplier", "1"), slots=1),

@@ -10,6 +10,7 @@ from support.workload.producer import Producer
 
 EXCEPTION_KINDS = ("builtin", "own", "path", "odd", "lines", "validation", "unpickleable")
 ETA_DELAY = 5.0  # seconds that tasks wait which are revoked or expire meanwhile
+HELD = 6.0  # seconds until tasks with an ETA are due: a worker that is busy has taken them long before
 TERMINATE_TIMEOUT = 120.0  # seconds until the last of the tasks to be terminated has started
 
 
@@ -40,7 +41,7 @@ def send_every_kind(producer: Producer, queue: str) -> None:
 def send_portable_kinds(producer: Producer, queue: str) -> None:
     """Send one of every kind that every pool can do."""
     send_timeless_kinds(producer, queue)
-    producer.send("quiet", queue, delay=2.0)
+    producer.send("quiet", queue, delay=HELD)
     if producer.expired_are_delivered:
         producer.send("quiet", queue, fate="expired")
 
@@ -64,7 +65,7 @@ def send_timeless_kinds(producer: Producer, queue: str) -> None:
         producer.send(task, queue)
     producer.send("nap", queue, 0.2)
     producer.send("retry_with_cause", queue, 0)
-    producer.send("retry_with_cause", queue, 1)
+    producer.send("retry_with_cause", queue, HELD)
     producer.send("throttled", queue, "twitter", 12.5)
     producer.send("add", queue, 1, 2, shadow="additions")
     producer.send("unregistered", queue, fate="unregistered")
