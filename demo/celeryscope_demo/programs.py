@@ -42,7 +42,7 @@ WORKERS = (
         ("--autoscale", "4,2", "--max-tasks-per-child", "200", "--max-memory-per-child", "200000"),  # KiB
         slots=4,
     ),
-    # Threads: for what waits for others. Time limits do not work there: a call needs a timeout of its own. Its tasks are
+    # Threads: for what waits for others. Time limits do not work there: a call needs a timeout of its own. Tasks are
     # short, so it may have as many at hand as it runs.
     Worker(
         "calls",
