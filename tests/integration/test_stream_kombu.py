@@ -400,9 +400,7 @@ def test_an_exporter_that_is_stopped_for_long_is_dropped_and_comes_back(
 def test_the_exporter_asks_the_workers_again_and_again_and_leaves_no_queue_that_grows(
     rabbitmq_server: RabbitMQ, url: str, tmp_path: Path
 ) -> None:
-    # The worker that beat once is not lost before the slow commands of RabbitMQ are over.
-    options = ("--workers-poll-interval", "1s", "--worker-timeout", "5m")
-    with exporter(url, *options, log=tmp_path / "exporter.log") as running:
+    with exporter(url, "--workers-poll-interval", "1s", log=tmp_path / "exporter.log") as running:
         send(url, "worker-heartbeat", freq=2.0, active=0, processed=0)
 
         def polled() -> set[str]:
