@@ -28,6 +28,8 @@ from celery import Celery
 from kombu import Exchange, Queue
 
 app = Celery("backfill", broker=os.environ["OBSERVED_BROKER"])
+# Neither worker may take so many of the ten tasks that the other is left with less than it has slots.
+app.conf.worker_prefetch_multiplier = 3
 app.conf.task_queues = [Queue("alpha"), Queue("beta"), Queue("keyed", Exchange("shop"), routing_key="shop.key")]
 GATE = Path(os.environ["GATE"])
 
