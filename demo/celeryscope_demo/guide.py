@@ -99,8 +99,7 @@ def _incidents() -> Iterator[str]:
         yield f"| `{incident.name}` | {cell(incident.summary)} | {cell(incident.seen)} | {incident.seconds:.0f} s |"
     yield ""
     yield "### What arrives on the phone\n"
-    yield "What is meant to arrive first, with the rules and routes of `alerts/`; sooner with `--hurry 20`, where alerts that "
-    yield "page for their number may come as tickets, since fewer happen in less time.\n"
+    yield "What arrives first, with the rules and routes of `alerts/`; sooner with `--hurry 20`.\n"
     yield "| incident | alert | tells | first line |"
     yield "|---|---|---|---|"
     summaries = _summaries()

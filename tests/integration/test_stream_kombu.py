@@ -406,8 +406,8 @@ def test_the_exporter_asks_the_workers_again_and_again_and_leaves_no_queue_that_
         def polled() -> set[str]:
             return {queue["name"] for queue in rabbitmq_server.queues(vhost_of(url)) if "pidbox" in queue["name"]}
 
-        wait_until(polled, WAIT, "there is a queue for replies")
-        first = polled()
+        # It is there while workers are asked, and gone in between.
+        first = wait_until(polled, WAIT, "there is a queue for replies")
         durations: set[float | None] = set()
 
         def polls_went_on(metrics: Metrics) -> bool:
@@ -416,7 +416,7 @@ def test_the_exporter_asks_the_workers_again_and_again_and_leaves_no_queue_that_
             return len(durations) > 3
 
         running.wait_until(polls_went_on, WAIT, "polls go on")
-        assert polled() <= first  # it is there while workers are asked
+        assert polled() <= first
         assert all(not queue["messages"] for queue in rabbitmq_server.queues(vhost_of(url)))
         running.process.signal(signal.SIGTERM)
         assert running.process.wait(WAIT) == 0

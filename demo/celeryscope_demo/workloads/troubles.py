@@ -119,11 +119,13 @@ def _rebuild(_: random.Random) -> None:
 
 WORKLOADS = (
     Workload("comments", 0.5, _comment),
+    # Bad input comes in masses.
+    Workload("comments of error-spike", 4.0, _comment, incident="error-spike"),
     *(
         Workload(f"comments of {incident}", 0.5, _comment, incident=incident)
-        for incident in ("error-spike", "new-exception", "slow-down")
+        for incident in ("new-exception", "slow-down")
     ),
-    Workload("comments of the next release", 0.5, _new_signature, incident="deploy-skew"),
+    Workload("comments of the next release", 4.0, _new_signature, incident="deploy-skew"),
     Workload("tasks of the next release", 0.5, _new_name, incident="poison-task"),
     Workload("campaign", 10.0, _notify, incident="backlog"),
     Workload("videos", 0.5, _video, incident="process-killed"),

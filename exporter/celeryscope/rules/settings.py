@@ -49,7 +49,7 @@ THRESHOLDS: Mapping[str, Threshold] = MappingProxyType(
         "restarts": Threshold(2, 0, 1000, "restarts of a worker in an hour that must be exceeded"),
         "child_count": Threshold(5, 1, 1e6, "replaced processes in 30 minutes at least"),
         "slo_count": Threshold(20, 1, 1e9, "judged tasks in the long window at least"),
-        "child_tasks": Threshold(10, 1, 1e6, "tasks for each replaced process, below which replacing is churn"),
+        "child_tasks": Threshold(25, 1, 1e6, "tasks for each replaced process, below which replacing is churn"),
         "scheduled_factor": Threshold(20, 1, 1e6, "tasks with an ETA for each slot of a worker that hoards them"),
         "regression_factor": Threshold(2, 1, 1000, "times yesterday's runtime"),
         "regression_seconds": Threshold(1, 0, 86400, "runtime below which a regression does not matter"),
