@@ -209,7 +209,7 @@ GOES_ON: Line = [at(900_000, 0.25), rises(60, 59.75), absent(1), at(903_660, 0.2
 HABITS = (
     Scenario(
         "every 22nd task takes its process with it, for an hour",
-        150, churning([rises(2.72, 60), rises(0)], [rises(60)]), CHURN, [firing(31, 63, "warning", worker=BACK)],
+        150, churning([rises(2.72, 60), rises(0)], [rises(60)]), CHURN, [firing(32, 63, "warning", worker=BACK)],
     ),
     Scenario("every 27th does", 150, churning([rises(2.2)], [rises(60)]), CHURN),
     Scenario("max_tasks_per_child is 100", 150, churning([rises(0.6)], [rises(60)]), CHURN),
@@ -224,7 +224,7 @@ HABITS = (
     Scenario(
         "the exporter is restarted meanwhile: the worker goes on counting",
         150, churning([rises(2.72, 60), absent(1), rises(2.72)], GOES_ON),
-        CHURN, [firing(31, 150, "warning", worker=BACK)],
+        CHURN, [firing(32, 150, "warning", worker=BACK)],
         exporter={
             "up": [at(1, 60), at(0, 1), at(1)],
             "celery_exporter_build_info": [at(1, 60), absent(1), at(1)],

@@ -199,6 +199,10 @@ BAD = (
     (["--group-by", "instance"], "instance"),
     (["--replica-label", "1"], "1"),
     (["--replica-label", "job"], "job"),
+    (["--disable", "CeleryBrokerDwon"], "did you mean CeleryBrokerDown?"),
+    (["--set", "memory_waning=0.5"], "did you mean memory_warning?"),
+    (["--name", "mine"], "--name is that of a manifest: add --kubernetes"),
+    (["--namespace", "mine"], "--namespace is that of a manifest: add --kubernetes"),
 )
 
 

@@ -80,7 +80,7 @@ def _show_thresholds(ctx: click.Context, _: click.Parameter, asked: bool) -> Non
 @click.option("--runbooks", default=RUNBOOKS, show_default=True, metavar="URL", help="Where runbooks are.")
 @click.option("--dashboards", default=DASHBOARDS, show_default=True, metavar="URL", help="Grafana's address.")
 @click.option("--kubernetes", is_flag=True, help="Print a PrometheusRule manifest.")
-@click.option("--name", default="celeryscope", show_default=True, help="The manifest's name.")
+@click.option("--name", help="The manifest's name [celeryscope].")
 @click.option("--namespace", help="The manifest's namespace.")
 @click.option(
     "--thresholds",
@@ -104,13 +104,15 @@ def rules(
     runbooks: str,
     dashboards: str,
     kubernetes: bool,
-    name: str,
+    name: str | None,
     namespace: str | None,
 ) -> None:
     """Print rules for Prometheus: recording, core and extra ones, or those that are named.
 
     Alerts build on the recording rules: load these too.
     """
+    if not kubernetes and (name or namespace):
+        raise click.UsageError(f"{'--name' if name else '--namespace'} is that of a manifest: add --kubernetes")
     try:
         settings = choose(
             alerts=alert_names(),
@@ -131,6 +133,6 @@ def rules(
     chosen = list(dict.fromkeys(parts)) or list(PARTS)
     groups: list[Group] = [group for part in chosen for group in PARTS[part](settings)]
     if kubernetes:
-        click.echo(render.manifest(groups, settings, name, namespace), nl=False)
+        click.echo(render.manifest(groups, settings, name or "celeryscope", namespace), nl=False)
     else:
         click.echo(render.prometheus(groups, settings), nl=False)

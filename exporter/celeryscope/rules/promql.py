@@ -76,6 +76,7 @@ class Words:
         )
 
 
+COUNT = '{{ $value | printf "%.0f" }}'  # Prometheus extrapolates: what was counted need not be whole
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 

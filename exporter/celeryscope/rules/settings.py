@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from celeryscope.errors import ConfigError
 from celeryscope.rules.promql import Words
+from celeryscope.settings import suggestion
 
 DURATION = re.compile(r"[1-9][0-9]*[smhdw]")
 LABEL = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*")
@@ -57,7 +58,6 @@ THRESHOLDS: Mapping[str, Threshold] = MappingProxyType(
         "running_seconds": Threshold(3600, 1, 1e7, "time that a task may run"),
         "reserved_seconds": Threshold(900, 1, 1e7, "time that a due task may lie in a worker"),
         "throttled_share": Threshold(0.2, 0, 1, "share of the starts that an outside limit throttles"),
-        "limit_share": Threshold(0.95, 0, 1, "share of a task's rate limit that is used"),
         "visibility_share": Threshold(
             0.8, 0.01, 1, "share of the visibility timeout that a message may lie unacknowledged"
         ),
@@ -124,7 +124,8 @@ def choose(
     for option, names in (("--for", holds), ("--disable", disabled), ("--exclude-task", excluded)):
         for name in names:
             if name not in alerts:
-                raise ConfigError(f"{option}: there is no alert {name!r}; there are {', '.join(sorted(alerts))}")
+                close = suggestion(name, alerts) or f"; there are {', '.join(sorted(alerts))}"
+                raise ConfigError(f"{option}: there is no alert {name!r}{close}")
     for name in excluded.keys() - excluding:
         raise ConfigError(f"--exclude-task: {name} leaves no task out; {', '.join(sorted(excluding))} can")
     for name, hold in holds.items():
@@ -157,7 +158,8 @@ def _numbers(chosen: Mapping[str, str]) -> dict[str, float]:
     for name, text in chosen.items():
         threshold = THRESHOLDS.get(name)
         if threshold is None:
-            raise ConfigError(f"--set: there is no threshold {name!r}; there are {', '.join(THRESHOLDS)}")
+            close = suggestion(name, THRESHOLDS) or f"; there are {', '.join(THRESHOLDS)}"
+            raise ConfigError(f"--set: there is no threshold {name!r}{close}")
         try:
             value = float(text)
         except ValueError:
