@@ -98,7 +98,7 @@ def test_without_task_sent_the_queue_is_unknown_on_a_worker_with_two(valkey_serv
         one.run(View(sent_events=False))
 
 
-@pytest.mark.parametrize("zone", ["Asia/Bangkok", "America/Denver"])
+@pytest.mark.parametrize("zone", [pytest.param("Asia/Bangkok", marks=pytest.mark.full), "America/Denver"])
 def test_a_worker_seven_hours_away_in_time_zone_has_right_waits(
     valkey_server: Valkey, tmp_path: Path, zone: str
 ) -> None:
@@ -111,7 +111,7 @@ def test_a_worker_seven_hours_away_in_time_zone_has_right_waits(
 
 @needs("faketime")
 @pytest.mark.system("faketime")
-@pytest.mark.parametrize("ahead", [SKEW, -SKEW])
+@pytest.mark.parametrize("ahead", [SKEW, pytest.param(-SKEW, marks=pytest.mark.full)])
 def test_a_worker_with_a_wrong_clock_has_right_waits(valkey_server: Valkey, tmp_path: Path, ahead: float) -> None:
     with cluster(valkey_server, tmp_path, env=faketime_environment(ahead)) as one:
         one.exporter.wait_until(
@@ -127,7 +127,9 @@ def test_a_worker_with_a_wrong_clock_has_right_waits(valkey_server: Valkey, tmp_
         assert_waits(one.exporter.scrape(), list(one.ledger.records()), clock_ahead=ahead)
 
 
-@pytest.mark.parametrize(("pool", "concurrency"), [("solo", 1), ("threads", 4), ("gevent", 20)])
+@pytest.mark.parametrize(
+    ("pool", "concurrency"), [("solo", 1), ("threads", 4), pytest.param("gevent", 20, marks=pytest.mark.full)]
+)
 def test_every_pool_is_counted_alike(valkey_server: Valkey, tmp_path: Path, pool: str, concurrency: int) -> None:
     with cluster(valkey_server, tmp_path, pool=pool, concurrency=concurrency) as one:
         one.run()
