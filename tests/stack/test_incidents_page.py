@@ -24,7 +24,7 @@ pytestmark = [
     needs("prometheus-alertmanager"),
 ]
 
-FIRES = 150.0  # seconds from the start of an incident until its alert has arrived
+FIRES = 240.0  # seconds from the start of an incident until its alert has arrived
 RESOLVES = 200.0  # seconds from its end until the receiver is told so
 
 Labels = dict[str, str]
@@ -66,7 +66,7 @@ def test_it_arrives_once_and_ends(demo: Demo, incident: str) -> None:
     receiver, labels = arrival.receiver, {"alertname": arrival.alert, **arrival.labels}
     wait_until(lambda: {alert["alertname"] for alert in demo.firing()} <= LASTING, RESOLVES, "it is quiet")
     before = len(demo.pages())
-    with demo.during(incident):
+    with demo.during(incident, seconds=2 * FIRES):
         (page, *others) = wait_until(
             lambda: arrived(demo.pages()[before:], receiver, labels, "firing"), FIRES, f"{labels} arrives"
         )
