@@ -22,7 +22,6 @@ ARRIVES: Mapping[str, Arrival] = {
     "worker-frozen": Arrival("pager", "CeleryQueueWithoutWorkers", {"queue": "demo"}),
     "consumer-lost": Arrival("tickets", "CeleryWorkerIdleWithBacklog"),
     "process-killed": Arrival("tickets", "CeleryWorkerProcessKilled", {"task": "videos.transcode"}),
-    "memory-leak": Arrival("tickets", "CeleryWorkerChildChurn"),
     "error-spike": Arrival("pager", "CeleryTaskFailureRatioHigh", {"task": "comments.screen"}),
     "deploy-skew": Arrival("pager", "CeleryTaskFailureRatioHigh", {"task": "comments.screen"}),
     "poison-task": Arrival("tickets", "CeleryTaskNotRegistered", {"task": "comments.translate"}),
