@@ -57,6 +57,7 @@ class Mailbox:
         self.sizes: dict[str, int] = {}
 
         def enter(connection: Any) -> _Line:
+            _leave_unacknowledged(connection.default_channel)
             # A mailbox is bound to its connection; a new one would have a new reply queue.
             return _Line(connection, app.control.mailbox(connection))
 
@@ -155,6 +156,19 @@ class Collector:
                 self.replies.setdefault(worker, {})[self.tickets[ticket]] = answer
                 self.sizes[worker] = self.sizes.get(worker, 0) + len(message.body)
                 self._missing.discard((worker, ticket))
+
+
+def _leave_unacknowledged(channel: Any) -> None:
+    """Keep kombu on Redis from putting back what workers hold.
+
+    Every consumer there does so with what is older than its own visibility timeout, which need not be the workers'.
+    """
+    if hasattr(getattr(channel, "qos", None), "restore_visible"):
+        channel.qos.restore_visible = _do_nothing
+
+
+def _do_nothing(*_: Any, **__: Any) -> None:
+    pass
 
 
 def _publish(channel: Any, mailbox: Any, request: Mapping[str, Any]) -> None:
