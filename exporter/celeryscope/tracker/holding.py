@@ -19,7 +19,7 @@ from celeryscope.events import (
     TaskSucceeded,
 )
 
-SENT_HOLD = 0.25  # seconds that a received event waits for the task-sent event that it may have overtaken
+SENT_HOLD = 1.0  # seconds that a received event waits for the task-sent event that it may have overtaken
 SENT_EXPECTED = 60.0  # seconds after a task-sent event, or after listening began, in which others are waited for
 MAX_HELD = 10_000
 
