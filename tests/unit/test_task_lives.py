@@ -637,8 +637,17 @@ class TestRateLimits:
     def test_one_that_overtakes_its_task_waits_for_it(self, story: Story) -> None:
         self.limited(story)
         story.sent("a")
-        story.wait(0.5)
+        story.wait(1.5)
         assert story.moved("celery_task_rate_limited_total") == {(*ONE, "api"): 1}
+
+    def test_one_whose_task_is_held_waits_for_as_long(self, story: Story) -> None:
+        story.sent("b")
+        self.limited(story)
+        story.wait(0.75)
+        story.received("a")  # held in its turn: its task-sent event may be under way
+        story.started("a")
+        story.wait(2.0)
+        assert story.moved("celery_task_rate_limited_total") == {(ONE[0], "unknown", "api"): 1}
 
     def test_a_configured_exception_is_a_limiter(self) -> None:
         story = Story(rate_limit_exceptions=frozenset({"TooManyRequests"}))

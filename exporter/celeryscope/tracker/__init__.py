@@ -46,7 +46,7 @@ __all__ = ["Tracker", "TrackerSettings"]
 
 MAX_CUSTOM_TYPES = 50
 DEAF_AFTER_CANARIES = 2.5  # intervals without a canary heard
-THROTTLE_HOLD = 0.25  # seconds that an announced rate limit waits for its task to be known
+THROTTLE_HOLD = 1.0  # seconds that an announced rate limit waits for its task to be known
 MAX_THROTTLES_HELD = 10_000
 CLEANUP_INTERVAL = 60.0  # seconds
 
@@ -168,8 +168,7 @@ class Tracker:
         self._tasks.tick(now)
         self._table.tick(now)
         self._workers.tick(now.elapsed)
-        while self._throttles and self._throttles[0][0] <= now.elapsed:
-            self._throttle(self._throttles.popleft()[1])
+        self._throttle_due(now.elapsed)
         if self._cleaned_at is None or now.elapsed - self._cleaned_at >= CLEANUP_INTERVAL:
             self._cleaned_at = now.elapsed
             self._table.expire(now)
@@ -252,6 +251,12 @@ class Tracker:
             self._throttles.append((now.elapsed + THROTTLE_HOLD, event))
         else:
             self._throttle(event)
+
+    def _throttle_due(self, now: float) -> None:
+        """Count the announced rate limits that waited for long enough, and longer where their task is itself held."""
+        throttles, held = self._throttles, self._tasks.held
+        while throttles and throttles[0][0] <= now and throttles[0][1].uuid not in held:
+            self._throttle(throttles.popleft()[1])
 
     def _throttle(self, event: TaskRateLimited) -> None:
         pair = self._table.pair_of(event.uuid) or self._pairs.get(None, None)
