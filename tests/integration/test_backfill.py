@@ -155,12 +155,14 @@ def test_a_lost_connection_loses_no_name(shop: Shop) -> None:
     with ExitStack() as stack:
         running = shop.exporter(stack)
         running.wait_until(lambda metrics: metrics.sum("celery_worker_concurrency") == 4, WAIT, "the workers are known")
-        running.process.signal(signal.SIGSTOP)
+        running.process.freeze()
         cut_connections(shop.server, running)
         for queue in QUEUES:
             app.send_task("shop.pay", queue=queue)
         inspect = app.control.inspect(timeout=0.5)
-        wait_until(lambda: sum(len(tasks) for tasks in inspect.active().values()) == 2, WAIT, "both run, unheard")
+        wait_until(
+            lambda: sum(len(tasks) for tasks in (inspect.active() or {}).values()) == 2, WAIT, "both run, unheard"
+        )
         running.process.signal(signal.SIGCONT)
         running.wait_until(lambda metrics: in_flight(metrics, "started") == 2, WAIT, "what runs is known")
         shop.gate.touch()

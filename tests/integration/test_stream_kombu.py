@@ -371,7 +371,7 @@ def test_what_a_stopped_exporter_leaves_in_the_broker_is_bounded(
     rabbitmq_server: RabbitMQ, url: str, tmp_path: Path
 ) -> None:
     with exporter(url, log=tmp_path / "exporter.log") as running:
-        running.process.signal(signal.SIGSTOP)
+        running.process.freeze()
         # Three times what the queue may hold.
         send(url, *["task-failed"] * (3 * QUEUE_BYTES // LARGE), traceback="x" * LARGE)
         (queue,) = own_queues(rabbitmq_server, url)
@@ -389,7 +389,7 @@ def test_an_exporter_that_is_stopped_for_long_is_dropped_and_comes_back(
     rabbitmq_server: RabbitMQ, url: str, tmp_path: Path
 ) -> None:
     with exporter(url, log=tmp_path / "exporter.log") as running:
-        running.process.signal(signal.SIGSTOP)
+        running.process.freeze()
         wait_until(lambda: not own_queues(rabbitmq_server, url), 60.0, "the broker drops who sends no heartbeat")
         running.process.signal(signal.SIGCONT)
         running.wait_until(lambda metrics: metrics.sum("celery_exporter_reconnects_total") >= 1, 60.0, "it comes back")

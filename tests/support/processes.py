@@ -8,9 +8,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from support.waiting import wait_until
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 TAIL = 4000  # characters of a log that a failure shows
 TERM_TIMEOUT = 10.0  # seconds between asking and killing
+FREEZE_TIMEOUT = 10.0  # seconds
+STOPPED = {"T", "t", "Z", "X"}  # states of threads that do nothing (proc_pid_stat(5))
+
+
+def _states(pid: int) -> Iterator[str]:
+    """The state of each thread of a process, a letter."""
+    for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+            # The name before it may hold spaces and parentheses.
+            yield stat.read_text().rpartition(")")[2].split()[0]
 
 
 class Process:
@@ -55,6 +67,11 @@ class Process:
         """Send a signal, where the process still runs."""
         if self.returncode is None:
             self._popen.send_signal(number)
+
+    def freeze(self) -> None:
+        """Stop it where it is (SIGSTOP), and wait until each of its threads has: until then one may still answer."""
+        self.signal(signal.SIGSTOP)
+        wait_until(lambda: set(_states(self.pid)) <= STOPPED, FREEZE_TIMEOUT, "every thread has stopped")
 
     def terminate(self) -> None:
         """Ask it to end (SIGTERM); does not wait."""

@@ -47,7 +47,7 @@ class Server:
 
     def pause(self) -> None:
         """Freeze it: connections stay open and nothing answers (SIGSTOP)."""
-        self._running.signal(signal.SIGSTOP)
+        self._running.freeze()
 
     def resume(self) -> None:
         """Let it go on after `pause`."""
