@@ -76,7 +76,7 @@ class Shop:
         return stack.enter_context(exporter(self.server.url, "--workers-poll-interval", "1s", log=log))
 
 
-@pytest.fixture(params=["threads", "prefork"])
+@pytest.fixture(params=[pytest.param("threads", marks=pytest.mark.full), "prefork"])
 def shop(valkey_server: Valkey, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Shop]:
     folder = tmp_path / "shop"
     folder.mkdir()

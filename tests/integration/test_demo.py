@@ -48,7 +48,7 @@ def test_it_shows_a_cluster_and_stops_by_itself(demo: Demo) -> None:
     demo.assert_nothing_left()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.full), signal.SIGTERM])
 def test_a_signal_ends_it_in_order(demo: Demo, number: signal.Signals) -> None:
     with demo.running() as process:
         demo.wait_for_tasks()
@@ -103,6 +103,7 @@ def test_a_killed_worker_is_started_again_and_a_crash_loop_ends_the_demo(demo: D
     demo.assert_nothing_left()
 
 
+@pytest.mark.full
 def test_an_exporter_that_dies_ends_the_demo(demo: Demo) -> None:
     with demo.running() as process:
         demo.wait_for_tasks()
@@ -112,6 +113,7 @@ def test_an_exporter_that_dies_ends_the_demo(demo: Demo) -> None:
     demo.assert_nothing_left()
 
 
+@pytest.mark.full
 def test_what_hangs_is_killed(demo: Demo) -> None:
     with demo.running() as process:
         demo.wait_for_tasks()
@@ -266,6 +268,7 @@ def test_a_broker_that_has_something_of_the_demo_s_names_is_refused_and_left_alo
     assert not list(demo.folder.iterdir())
 
 
+@pytest.mark.full
 def test_a_store_that_hangs_ends_in_a_line_not_in_a_traceback(demo: Demo) -> None:
     with demo.running() as process:
         demo.wait_for_tasks()

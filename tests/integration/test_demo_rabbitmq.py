@@ -29,6 +29,7 @@ def vhost(rabbitmq_server: RabbitMQ) -> str:
     return rabbitmq_server.add_vhost()
 
 
+@pytest.mark.full
 def test_it_runs_on_rabbitmq_and_leaves_it_clean(demo: Demo, rabbitmq_server: RabbitMQ, vhost: str) -> None:
     broker = ["--broker-url", rabbitmq_server.url_of(vhost), "--management-url", rabbitmq_server.management_url()]
     with demo.running(*broker, "--workload", "clips=0.5", "--workload", "stories=2") as process:

@@ -124,6 +124,7 @@ def test_without_the_option_nothing_is_sent(valkey_server: Valkey, tmp_path: Pat
         assert SWITCHED not in process.log
 
 
+@pytest.mark.full
 def test_a_worker_that_sends_events_anyway_is_asked_once(
     valkey_server: Valkey, tmp_path: Path, cluster: Cluster
 ) -> None:
@@ -141,6 +142,7 @@ def test_a_worker_that_sends_events_anyway_is_asked_once(
         assert said(running) == 0
 
 
+@pytest.mark.full
 def test_a_solo_worker_that_is_busy_is_asked_once_and_obeys_afterwards(
     valkey_server: Valkey, tmp_path: Path, cluster: Cluster
 ) -> None:

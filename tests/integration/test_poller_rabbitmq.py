@@ -179,7 +179,9 @@ def test_a_queue_that_goes_and_comes_again_is_told_while_it_is_there(
     poller.close()
 
 
-@pytest.mark.parametrize("name", ["shop/eu", "50%25", "späti"])
+@pytest.mark.parametrize(
+    "name", ["shop/eu", *(pytest.param(name, marks=pytest.mark.full) for name in ("50%25", "späti"))]
+)
 def test_virtual_hosts_of_odd_names(rabbitmq_server: RabbitMQ, name: str) -> None:
     vhost = rabbitmq_server.add_vhost(name)
     url = rabbitmq_server.url_of(vhost)

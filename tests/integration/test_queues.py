@@ -155,7 +155,7 @@ def die(server: Valkey) -> None:
     server.kill()
 
 
-@pytest.mark.parametrize("trouble", [hang, die])
+@pytest.mark.parametrize("trouble", [hang, pytest.param(die, marks=pytest.mark.full)])
 def test_what_a_broker_told_that_answers_no_more_goes_and_no_zero_comes(
     trouble: Callable[[Valkey], None], valkey_server: Valkey, tmp_path: Path
 ) -> None:

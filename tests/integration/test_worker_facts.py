@@ -96,7 +96,7 @@ def test_a_worker_that_holds_very_many_is_not_asked_for_them(
         )
 
 
-@pytest.mark.parametrize("pool", ["threads", "prefork"])
+@pytest.mark.parametrize("pool", [pytest.param("threads", marks=pytest.mark.full), "prefork"])
 def test_tasks_without_an_end_are_closed_while_others_run(
     valkey_server: Valkey, tmp_path: Path, app: Celery, pool: str
 ) -> None:

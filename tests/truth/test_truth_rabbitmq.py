@@ -40,6 +40,7 @@ def test_every_counter_equals_what_10000_tasks_and_their_producer_counted(url: s
     assert_every_counter_is_true(url, listening(url), tmp_path, rounds=4, least=10_000)
 
 
+@pytest.mark.full
 @pytest.mark.timeout(180)
 def test_counters_survive_a_broker_restart_and_counting_resumes(
     rabbitmq_server: RabbitMQ, url: str, tmp_path: Path
