@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from celeryscope import resources
 from celeryscope_demo import programs
@@ -70,7 +71,8 @@ class Monitoring:
             self.pager = pager
         server = partial(_prometheus, exporter=exporter, alertmanager=alertmanager, hurry=self._hurry)
         prometheus = self._start(PROMETHEUS, server)
-        self._start(GRAFANA, partial(_grafana, prometheus=prometheus))
+        grafana = partial(_grafana, prometheus=prometheus, alertmanager=alertmanager, hurry=self._hurry)
+        self._start(GRAFANA, grafana)
 
     def _start(self, tool: Tool, program: Callable[[str, Path, Address], Program]) -> Address | None:
         path = tool.find(self._which)
@@ -136,14 +138,13 @@ def with_receivers(config: str, url: str) -> str:
     return f"{before}{marker} {json.dumps([{'name': 'nobody'}, *told])}\n"
 
 
-def _grafana(path: str, folder: Path, address: Address, *, prometheus: Address | None) -> Program:
-    """Everybody may look, with the Prometheus of the demo as the source."""
-    provisioning = folder / "provisioning" / "datasources"
-    provisioning.mkdir(parents=True)
-    if prometheus is not None:
-        source = {"name": "Prometheus", "uid": "prometheus", "type": "prometheus", "url": prometheus.url}
-        sources = {"apiVersion": 1, "datasources": [{**source, "isDefault": True}]}
-        _written(provisioning / "prometheus.yaml", sources)
+def _grafana(
+    path: str, folder: Path, address: Address, *, prometheus: Address | None, alertmanager: Address | None, hurry: float
+) -> Program:
+    """Everybody may look, with the Prometheus and the Alertmanager of the demo as sources."""
+    for name, settings in provisioning(prometheus, alertmanager, hurry).items():
+        (folder / "provisioning" / name).mkdir(parents=True)
+        _written(folder / "provisioning" / name / "celeryscope.yaml", settings)
     home = Path(path).resolve().parent.parent
     if not (home / "conf").is_dir():
         home = Path("/usr/share/grafana")  # where packages of Linux distributions put it
@@ -159,6 +160,33 @@ def _grafana(path: str, folder: Path, address: Address, *, prometheus: Address |
     }
     command = [path, "server", "--homepath", str(home)]
     return Program(GRAFANA.name, command, Stage.WATCHERS, [(signal.SIGTERM, 2.0)], environ=environ)
+
+
+def provisioning(prometheus: Address | None, alertmanager: Address | None, hurry: float) -> dict[str, dict[str, Any]]:
+    """What Grafana is told, by folder of its provisioning: what deploy/grafana tells, with the demo's own addresses."""
+    interval = SCRAPE_INTERVAL if hurry == 1 else SHORTEST_INTERVAL
+    sources: list[dict[str, object]] = []
+    if prometheus is not None:
+        data: dict[str, object] = {"httpMethod": "POST", "timeInterval": interval}
+        source = {"name": "Prometheus", "uid": "prometheus", "type": "prometheus", "url": prometheus.url}
+        sources.append({**source, "access": "proxy", "isDefault": True, "editable": False, "jsonData": data})
+    if alertmanager is not None:
+        data = {"implementation": "prometheus", "handleGrafanaManagedAlerts": False}
+        source = {"name": "Alertmanager", "uid": "alertmanager", "type": "alertmanager", "url": alertmanager.url}
+        sources.append({**source, "access": "proxy", "editable": False, "jsonData": data})
+    provider = {
+        "name": "celeryscope",
+        "type": "file",
+        "folder": "Celery",
+        "folderUid": "celery",
+        "disableDeletion": True,
+        "allowUiUpdates": False,
+        "options": {"path": str(resources.folder("dashboards"))},
+    }
+    return {
+        "datasources": {"apiVersion": 1, "datasources": sources},
+        "dashboards": {"apiVersion": 1, "providers": [provider]},
+    }
 
 
 def _written(path: Path, settings: object) -> str:

@@ -6,7 +6,8 @@ from celeryscope.errors import CeleryscopeError
 
 PACKAGED = Path(__file__).with_name("data")  # where the wheel has them
 CHECKOUT = Path(__file__).resolve().parents[2]
-FOLDERS = {"runbooks": "docs/runbooks", "alerts": "alerts"}  # by name: where a checkout has them
+# By name: where a checkout has them.
+FOLDERS = {"runbooks": "docs/runbooks", "alerts": "alerts", "dashboards": "dashboards/generated"}
 
 
 class ResourceMissing(CeleryscopeError):

@@ -140,6 +140,19 @@ CONCURRENCY = recorded(
     worth(10, "job_worker:celery_worker_up:max", 0, worker="celery@gone"),
     worth(10, "job_worker:celery_worker_tasks_active:max", None, worker="celery@gone"),
 )  # fmt: skip
+SENT: tuple[tuple[str, dict[str, Any], float], ...] = (
+    ("twice as much is sent as is started", {"sent": [rises(120)], "started": [rises(60)]}, 30),
+    ("less is sent than is started", {"sent": [rises(30)], "started": [rises(60)]}, 15),
+    ("nobody tells what is sent", {"started": [rises(60)]}, 15),
+    ("nothing is started", {"sent": [rises(60)], "started": [rises(0)]}, 15),
+)
+REQUIRED = tuple(
+    recorded(
+        f"the concurrency that is required: {what}", 10, {**WORK, **task("app.work", "fast", **counters)},
+        worth(10, "job:celery_worker_concurrency:required5m", wanted, per=0.1),
+    )
+    for what, counters, wanted in SENT
+)  # fmt: skip
 SOLO = recorded(
     "a solo worker that is mute is busy", 60, mute_solo(30),
     worth(0, "job_worker:celery_worker_tasks_active:max", 0, worker="celery@solo"),
@@ -181,6 +194,10 @@ QUANTILES = recorded(
     worth(40, "job_task:celery_task_runtime_seconds:p95_30m", None, task="app.idle"),
     worth(40, "job_task:celery_task_runtime_seconds:count30m", 1800, task="app.work"),
     worth(40, "job_queue:celery_task_wait_seconds:p95_5m", 975, per=0.01, queue="fast"),
+    worth(40, "job_task:celery_task_wait_seconds:p95_5m", 975, per=0.01, task="app.work"),
+    worth(40, "job:celery_task_wait_seconds:p50_5m", 750, per=0.01),
+    worth(40, "job:celery_task_wait_seconds:p95_5m", 975, per=0.01),
+    worth(40, "job:celery_task_wait_seconds:p99_5m", 995, per=0.01),
 )  # fmt: skip
 
 
@@ -313,6 +330,6 @@ REMEMBERED = recorded(
 )  # fmt: skip
 
 SCENARIOS = (
-    RATES, INCREASES, TOLD_TWICE, TENS, *NEWBORN, RESTARTS, CONCURRENCY, SOLO, *BEATS, QUANTILES, *UNKNOWN, *DRAINS,
-    GAUGES, COUNTED_ONCE, SLO, REMEMBERED,
+    RATES, INCREASES, TOLD_TWICE, TENS, *NEWBORN, RESTARTS, CONCURRENCY, *REQUIRED, SOLO, *BEATS, QUANTILES, *UNKNOWN,
+    *DRAINS, GAUGES, COUNTED_ONCE, SLO, REMEMBERED,
 )  # fmt: skip

@@ -215,3 +215,10 @@ def complaints(path: Path) -> str:
     command = ["promtool", "check", "rules", "--lint=none", str(path)]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60, check=False)
     return "" if done.returncode == 0 else done.stdout
+
+
+def configuration_complaints(path: Path) -> str:
+    """What promtool has to say against a configuration of Prometheus; empty where it is valid."""
+    command = ["promtool", "check", "config", "--syntax-only", str(path)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60, check=False)
+    return "" if done.returncode == 0 else done.stdout

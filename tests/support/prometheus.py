@@ -48,7 +48,7 @@ def prometheus(
     """A server that scrapes these targets as one job, with rules whose durations are divided by `hurry`."""
     program = shutil.which("prometheus")
     assert program is not None
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for path in (REPOSITORY / "alerts").glob("*.rules.yml"):
         (folder / path.name).write_text(hurried(path.read_text(), hurry))
     settings = {

@@ -16,7 +16,7 @@ _EXAMPLES = """\
 \b
 Examples:
   celeryscope rules recording core > celery.rules.yml
-  celeryscope rules core --set failure_ratio_warning=0.1 --for CeleryBrokerDown=5m
+  celeryscope rules core --set retry_ratio=1 --for CeleryBrokerDown=5m
   celeryscope rules --kubernetes --namespace monitoring | kubectl apply -f -
 """
 
@@ -76,12 +76,12 @@ def _show_thresholds(ctx: click.Context, _: click.Parameter, asked: bool) -> Non
 @click.option("--required-queues", default="", metavar="REGEX", help="Queues without workers page, seen before or not.")
 @click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="A label of every alert.")
 @click.option("--group-by", multiple=True, metavar="LABEL", help="Labels, beside job, that tell clusters apart.")
-@click.option("--replica-label", default="instance", show_default=True, help="The label that tells exporters apart.")
-@click.option("--runbooks", default=RUNBOOKS, show_default=True, metavar="URL", help="Where runbooks are.")
-@click.option("--dashboards", default=DASHBOARDS, show_default=True, metavar="URL", help="Grafana's address.")
+@click.option("--replica-label", default="instance", metavar="LABEL", help="What tells exporters apart [instance].")
+@click.option("--runbooks", default=RUNBOOKS, metavar="URL", help=f"Default: {RUNBOOKS}")
+@click.option("--dashboards", default=DASHBOARDS, metavar="URL", help=f"Grafana [{DASHBOARDS}].")
 @click.option("--kubernetes", is_flag=True, help="Print a PrometheusRule manifest.")
-@click.option("--name", help="The manifest's name [celeryscope].")
-@click.option("--namespace", help="The manifest's namespace.")
+@click.option("--name", metavar="NAME", help="The manifest's name [celeryscope].")
+@click.option("--namespace", metavar="NAME", help="The manifest's namespace.")
 @click.option(
     "--thresholds",
     "show_thresholds",
@@ -107,9 +107,9 @@ def rules(
     name: str | None,
     namespace: str | None,
 ) -> None:
-    """Print rules for Prometheus: recording, core and extra ones, or those that are named.
+    """Print rules for Prometheus: all, or those that are named.
 
-    Alerts build on the recording rules: load these too.
+    Alerts (core, extra) build on the recording rules: load these too.
     """
     if not kubernetes and (name or namespace):
         raise click.UsageError(f"{'--name' if name else '--namespace'} is that of a manifest: add --kubernetes")

@@ -40,21 +40,34 @@ def _tasks(words: Words) -> list[Record]:
         )
     rules += [
         Record(
-            f"{words.level('task')}:celery_task_runtime_seconds:p95_30m", _quantile(words, "runtime", "30m", "task")
+            f"{words.level('task')}:celery_task_runtime_seconds:p95_30m",
+            _quantile(words, 0.95, "runtime", "30m", "task"),
         ),
         Record(f"{words.level('task')}:celery_task_runtime_seconds:count30m", _runs(words)),
-        Record(f"{words.level('queue')}:celery_task_wait_seconds:p95_5m", _quantile(words, "wait", "5m", "queue")),
+        *(
+            Record(
+                f"{words.level(*labels)}:celery_task_wait_seconds:p95_5m", _quantile(words, 0.95, "wait", "5m", *labels)
+            )
+            for labels in LEVELS
+        ),
+        *(
+            Record(
+                f"{words.level()}:celery_task_wait_seconds:p{share * 100:g}_5m", _quantile(words, share, "wait", "5m")
+            )
+            for share in (0.5, 0.99)
+        ),
+        Record(f"{words.level()}:celery_worker_concurrency:required5m", _required(words)),
         Record(f"{words.level()}:celery_task_unknown_queue:ratio5m", _unknown(words)),
         _last_succeeded(words),
     ]
     return rules
 
 
-def _quantile(words: Words, what: str, window: str, *labels: str) -> str:
+def _quantile(words: Words, share: float, what: str, window: str, *labels: str) -> str:
     matching = '{outcome="succeeded"}' if what == "runtime" else ""
     buckets = f"rate(celery_task_{what}_seconds_bucket{matching}[{window}])"
     return (
-        f"max by ({words.by(*labels)}) (\n  histogram_quantile(0.95,\n"
+        f"max by ({words.by(*labels)}) (\n  histogram_quantile({share:g},\n"
         f"    sum by ({words.by_replica(*labels, 'le')}) ({buckets})\n  )\n) >= 0"
     )
 
@@ -69,6 +82,18 @@ def _last_succeeded(words: Words) -> Record:
 
 def _runs(words: Words) -> str:
     return words.most('increase(celery_task_runtime_seconds_count{outcome="succeeded"}[30m])', "task")
+
+
+def _required(words: Words) -> str:
+    """What runs at once now, of each task, times how much more of it is sent than is started.
+
+    Where nobody tells what is sent, what runs at once: never more than there is.
+    """
+    running = f"{words.level()}:celery_task_runtime_seconds:rate5m"
+    each, sent, started = (
+        f"{words.level('task')}:celery_task_{name}:rate5m" for name in ("runtime_seconds", "sent", "started")
+    )
+    return f"sum by ({words.by()}) (\n  {each} * {sent} / ({started} > 0)\n) > {running}\nor\n{running}"
 
 
 def _unknown(words: Words) -> str:

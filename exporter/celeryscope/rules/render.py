@@ -10,7 +10,7 @@ from celeryscope.rules.settings import Settings
 
 COMPONENT = "celery"
 LABEL = re.compile(r"\$labels\.(\w+)")
-VARIABLES = ("job", "queue", "task", "worker")  # of every dashboard
+VARIABLES = ("job", "queue", "task", "worker")  # of dashboards
 
 
 def prometheus(groups: Iterable[Group], settings: Settings, head: str = "") -> str:
@@ -67,7 +67,10 @@ def _rule(rule: Record | Alert, settings: Settings) -> Iterator[str]:
 
 def _dashboard(rule: Alert, settings: Settings) -> str:
     """A link that shows what the alert is about."""
-    named = [name for name in VARIABLES if name in LABEL.findall(rule.description)]
+    labels = {*LABEL.findall(rule.description)}
+    if labels:  # then it is about one cluster, whether its text says which or not
+        labels.add("job")
+    named = [name for name in VARIABLES if name in labels]
     query = "&".join(f"var-{name}={{{{ $labels.{name} | urlquery }}}}" for name in named)
     return f"{settings.dashboards}/d/{rule.dashboard}" + (f"?{query}" if query else "")
 
