@@ -32,7 +32,7 @@ MANAGEMENT_KEYS = ("management_url", "management_url_file")  # at most one is
 POLLS_BEFORE_STALE = 2  # that fail before what was polled goes: one may always be late
 DEMO_PREFIX = "CELERYSCOPE_DEMO_"  # the demo's own variables
 
-BROKER = "Broker (one of the first three)"
+BROKER = "Broker"
 OUTPUT = "Output"
 METRICS = "Metrics"
 NAMES = "Names that metrics show (repeatable)"
@@ -48,11 +48,11 @@ WAIT_BUCKETS = (0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 1800.0
 class Config:
     """Everything that a user can set. Durations are seconds, sizes bytes."""
 
-    broker_url: str = declare("", values.URL, BROKER, "As in Celery. Several: URL;URL.", secret=True)
+    broker_url: str = declare("", values.URL, BROKER, "The broker, as in Celery. Several: URL;URL.", secret=True)
     broker_url_file: Path | None = declare(  # noqa: RUF009  # it declares a field
-        None, values.PATH, BROKER, "A file that holds the URL."
+        None, values.PATH, BROKER, "Or: a file that holds the URL."
     )
-    app: str = declare("", values.APP, BROKER, "Your app, for its broker settings.", flag="-A")
+    app: str = declare("", values.APP, BROKER, "Or: your Celery app, for its own.", flag="-A")
     broker_transport_options: Mapping[str, Any] = declare(
         MappingProxyType({}),
         values.OPTIONS,
@@ -67,10 +67,10 @@ class Config:
         ("json",), values.subset("json", "msgpack"), BROKER, "Formats of events: json, msgpack."
     )
     queues: tuple[str, ...] = declare(
-        (), values.NAMES, BROKER, "A queue to poll, found by itself or not. Repeatable.", flag="--queue", repeated=True
+        (), values.NAMES, BROKER, "A queue to poll in any case. Repeatable.", flag="--queue", repeated=True
     )
     management_url: str = declare(
-        "", values.HTTP_URL, BROKER, "RabbitMQ's management API: tells more of queues.", secret=True
+        "", values.HTTP_URL, BROKER, "RabbitMQ's management API: more of queues.", secret=True
     )
     management_url_file: Path | None = declare(  # noqa: RUF009  # it declares a field
         None, values.PATH, BROKER, "A file that holds its URL."
@@ -80,6 +80,9 @@ class Config:
 
     listen_address: Address = declare(  # noqa: RUF009  # it declares a field
         Address("127.0.0.1", 9808), values.ADDRESS, OUTPUT, "Where /metrics is served."
+    )
+    web_config_file: Path | None = declare(  # noqa: RUF009  # it declares a field
+        None, values.PATH, OUTPUT, "TLS and passwords, as Prometheus has them."
     )
     log_level: str = declare(
         "info", values.choice("debug", "info", "warning", "error"), OUTPUT, "debug, info, warning or error."
@@ -189,6 +192,28 @@ def load(
     register_url(config.management_url)
     register_options(config.broker_transport_options)
     return config
+
+
+def listen_address(environ: Mapping[str, str] | None = None) -> Address:
+    """Return where an exporter of this environment listens: by variable, else by file, else by default.
+
+    Nothing else is looked at, so that a probe needs no broker. Raises `ConfigError`.
+    """
+    environ = os.environ if environ is None else environ
+    setting = SETTINGS["listen_address"]
+    sources = [_from_environment(environ)]
+    if file := environ.get(FILE_VARIABLE, "").strip():
+        sources.append(_from_file(_read(Path(file).expanduser()), Path(file)))
+    source = next((source for source in sources if setting.key in source.given), None)
+    address: Address = (
+        setting.default if source is None else _parse(setting, source.given[setting.key], source.name[setting.key])
+    )
+    return address
+
+
+def no_colour(environ: Mapping[str, str] | None = None) -> bool:
+    """Whether the user wants text without colours, as https://no-color.org has it."""
+    return bool((os.environ if environ is None else environ).get("NO_COLOR"))
 
 
 def unknown_variables(environ: Mapping[str, str] | None = None) -> list[str]:

@@ -86,5 +86,9 @@ def suggestion(name: str, known: Iterable[str]) -> str:
 
 def shown(value: object) -> str:
     """Return a value as a message shows it: masked, and cut where it is long."""
-    text = redact(json.dumps(value, ensure_ascii=False, default=str))
+    try:
+        text = json.dumps(value, ensure_ascii=False, default=str)
+    except (TypeError, ValueError):  # YAML has keys that are no text, and values within themselves
+        text = str(value)
+    text = redact(text)
     return text if len(text) <= _SHOWN_LENGTH else f"{text[:_SHOWN_LENGTH]}..."

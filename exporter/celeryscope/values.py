@@ -56,12 +56,20 @@ class Kind(Generic[T]):
     allowed: str
     metavar: str
     show: Callable[[T], str] = str
+    words: tuple[str, ...] = ()  # all values, where they are few
 
 
 def _text(value: object) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError
     return value.strip()
+
+
+def _path(value: object) -> Path:
+    try:
+        return Path(_text(value)).expanduser()
+    except RuntimeError as error:
+        raise ValueError("no home folder is known for its ~") from error
 
 
 def _duration(value: object) -> float:
@@ -272,7 +280,7 @@ def choice(*words: str) -> Kind[str]:
             raise ValueError
         return word
 
-    return Kind(parse, f"one of {', '.join(words)}", "WORD")
+    return Kind(parse, f"one of {', '.join(words)}", "WORD", words=words)
 
 
 def subset(*words: str) -> Kind[tuple[str, ...]]:
@@ -290,7 +298,7 @@ def subset(*words: str) -> Kind[tuple[str, ...]]:
 NAME: Kind[str | None] = Kind(_text, "a text that is not empty", "NAME")
 URL = Kind(_text, "a URL such as redis://HOST:6379/0", "URL")
 APP = Kind(_text, "where the Celery app is, as for `celery -A`, such as proj or proj.celery:app", "APP")
-PATH: Kind[Path | None] = Kind(lambda value: Path(_text(value)).expanduser(), "the path of a file", "FILE")
+PATH: Kind[Path | None] = Kind(_path, "the path of a file", "FILE")
 ADDRESS = Kind(_address, "HOST:PORT, such as 127.0.0.1:9808, [::1]:9808 or :9808", "HOST:PORT")
 DURATION = Kind(_duration, "a duration above 0: seconds, or a number with ms, s, m, h or d", "DURATION", _show_duration)
 SIZE = Kind(_size, "a size above 0: bytes, or a number with kB, KiB, MB, MiB, GB or GiB", "SIZE", _show_size)

@@ -57,7 +57,7 @@ class Mailbox:
         self.sizes: dict[str, int] = {}
 
         def enter(connection: Any) -> _Line:
-            _leave_unacknowledged(connection.default_channel)
+            _leave_to_others(connection.default_channel)
             # A mailbox is bound to its connection; a new one would have a new reply queue.
             return _Line(connection, app.control.mailbox(connection))
 
@@ -158,13 +158,16 @@ class Collector:
                 self._missing.discard((worker, ticket))
 
 
-def _leave_unacknowledged(channel: Any) -> None:
-    """Keep kombu on Redis from putting back what workers hold.
+def _leave_to_others(channel: Any) -> None:
+    """Keep kombu on Redis from putting back what workers hold, and from deleting bindings that nobody has refreshed.
 
-    Every consumer there does so with what is older than its own visibility timeout, which need not be the workers'.
+    Every consumer there does both; the first with what is older than its own visibility timeout, which need not be the
+    workers'.
     """
     if hasattr(getattr(channel, "qos", None), "restore_visible"):
         channel.qos.restore_visible = _do_nothing
+    if hasattr(channel, "sweep_bindings"):
+        channel.sweep_bindings = _do_nothing
 
 
 def _do_nothing(*_: Any, **__: Any) -> None:

@@ -19,12 +19,17 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from celeryscope import __version__
 from celeryscope.clock import Clock
 from celeryscope.http import Answer, Request, Turns, line
+from celeryscope.web.passwords import TooManyChecks
+from celeryscope.web.policy import Policy
+from celeryscope.web.tls import HANDSHAKE, has_name
 
 IDLE_TIMEOUT = 75.0  # seconds between two requests of a connection: more than common scrape intervals
 LINGER = 1.0  # seconds to swallow what a client still sends, so that it reads its answer and not a reset
 MAX_HEAD_BYTES = 16 * 1024  # request line and headers together
 MAX_PARAMS = 100
 COPIED_BYTES = 64 * 1024  # a larger body is sent as it is, since others may send it at the same time
+NOT_TLS = b"HTTP/1.0 400 Bad Request\r\nConnection: close\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"
+CHALLENGE = ("WWW-Authenticate", 'Basic realm="celeryscope", charset="UTF-8"')
 
 
 class Host(Protocol):
@@ -32,9 +37,13 @@ class Host(Protocol):
 
     clock: Clock
     patience: float  # seconds for a request to arrive whole, and for an answer to be taken
-    always: frozenset[str]  # paths that are answered without a place
+    always: frozenset[str]  # paths that are answered without a place and without a password
     stopping: threading.Event
     turns: Turns
+
+    def policy(self) -> Policy:
+        """Return what is asked of clients now."""
+        ...
 
     def answered(self, request: Request) -> Answer:
         """Return the answer to a request."""
@@ -85,10 +94,15 @@ class Connection(BaseHTTPRequestHandler):
     rbufsize = 0  # the buffer is that of _Heads
 
     def setup(self) -> None:
-        """Begin: the deadline runs, the place comes later."""
-        super().setup()
-        self.host = cast("Host", self.server)
+        """Begin: the deadline runs, the place and the handshake come later."""
         threading.current_thread().name = "celeryscope-web-connection"
+        self.host = cast("Host", self.server)
+        self.policy = self.host.policy()
+        if self.policy.context is not None:
+            self.request = self.policy.context.wrap_socket(
+                self.request, server_side=True, do_handshake_on_connect=False
+            )
+        super().setup()
         self.rfile = self.heads = _Heads(self.rfile)
         self.answering = False  # while it holds one of the places for requests
         self.left = False  # once its client was seen to have reset it
@@ -98,12 +112,27 @@ class Connection(BaseHTTPRequestHandler):
     def handle(self) -> None:
         """Answer requests until the connection ends."""
         self.host.admit(self)
-        super().handle()
+        if self.policy.context is None or self.shake_hands():
+            super().handle()
 
     def finish(self) -> None:
         """End: whoever asked next may have the place."""
         super().finish()
         self.host.forget(self)
+
+    def shake_hands(self) -> bool:
+        """Begin TLS; return whether the client did. Raises OSError where the two find no terms."""
+        first = socket.socket.recv(self.request, 1, socket.MSG_PEEK)  # below TLS
+        if first and first != HANDSHAKE:
+            socket.socket.sendall(self.request, NOT_TLS)
+            self.linger()
+        if first != HANDSHAKE:
+            return False
+        self.request.do_handshake()
+        allowed = self.policy.allowed_names
+        if allowed is not None and not has_name(self.request, allowed):
+            raise ConnectionError("the certificate of the client has none of client_allowed_sans")
+        return True
 
     def handle_one_request(self) -> None:
         """Read a request and answer it; `close_connection` says whether it was the last."""
@@ -146,7 +175,10 @@ class Connection(BaseHTTPRequestHandler):
         has_body = request.header("Content-Length") not in ("", "0") or "Transfer-Encoding" in request.headers
         self.close_connection |= has_body or "close" in request.header("Connection").lower()
         limited = request.path not in self.host.always
-        if limited and not self.host.occupy(self):
+        refusal = self.refusal(request) if limited else None
+        if refusal is not None:
+            self.send(refusal)
+        elif limited and not self.host.occupy(self):
             self.send(line(HTTPStatus.SERVICE_UNAVAILABLE, "too many requests at once", ("Retry-After", "1")))
         else:
             try:
@@ -157,6 +189,22 @@ class Connection(BaseHTTPRequestHandler):
         if has_body:
             self.linger()
         self.allow(IDLE_TIMEOUT)
+
+    def refusal(self, request: Request) -> Answer | None:
+        """Return what is answered to who may not come in, None for who may. The request loses its credentials."""
+        authorization = request.header("Authorization")
+        del request.headers["Authorization"]
+        users = self.host.policy().users
+        if users is None:
+            return None
+        self.allow(inf)  # its turn comes: what waits is bounded
+        try:
+            if users.admit(authorization):
+                return None
+        except TooManyChecks:
+            text = "too many passwords to check at once"
+            return line(HTTPStatus.SERVICE_UNAVAILABLE, text, ("Retry-After", "1"))
+        return line(HTTPStatus.UNAUTHORIZED, "a user and a password are needed here", CHALLENGE)
 
     def take_turn(self, request: Request) -> Answer:
         """Return the answer to a request, made while no other is. Raises ConnectionError where the client has left."""
@@ -170,7 +218,7 @@ class Connection(BaseHTTPRequestHandler):
     def has_left(self) -> bool:
         """Whether the client has reset the connection; one that has merely nothing more to say still listens."""
         try:
-            self.connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            socket.socket.recv(self.connection, 1, socket.MSG_PEEK | socket.MSG_DONTWAIT)  # below TLS
         except BlockingIOError:
             pass
         except OSError:
@@ -182,16 +230,16 @@ class Connection(BaseHTTPRequestHandler):
         self.close_connection |= self.host.stopping.is_set()
         self.wfile = whole = io.BytesIO()
         self.send_response_only(answer.status)
-        for name, value in (
-            ("Server", f"celeryscope/{__version__}"),
-            ("Date", self.date_time_string(self.host.clock.now().wall)),
-            ("Content-Type", answer.content_type),
-            ("Content-Length", str(len(answer.body))),
-            ("Cache-Control", "no-store"),
-            ("X-Content-Type-Options", "nosniff"),
-            ("Connection", "close" if self.close_connection else "keep-alive"),
-            *answer.headers,
-        ):
+        headers = {
+            "Server": f"celeryscope/{__version__}",
+            "Date": self.date_time_string(self.host.clock.now().wall),
+            "Content-Type": answer.content_type,
+            "Content-Length": str(len(answer.body)),
+            "Cache-Control": "no-store",
+            "X-Content-Type-Options": "nosniff",
+            "Connection": "close" if self.close_connection else "keep-alive",
+        }
+        for name, value in (headers | dict(answer.headers) | dict(self.host.policy().headers)).items():
             self.send_header(name, value)
         self.end_headers()
         body = answer.body if self.command != "HEAD" else b""
@@ -220,4 +268,4 @@ class Connection(BaseHTTPRequestHandler):
     def cut(self) -> None:
         """Make every read and write of the connection's thread end now."""
         with suppress(OSError):
-            self.request.shutdown(socket.SHUT_RDWR)
+            socket.socket.shutdown(self.request, socket.SHUT_RDWR)  # below TLS, whose own would go on in clear

@@ -4,6 +4,7 @@ import logging
 import socket
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Collection
 from http import HTTPStatus
 from math import inf
@@ -14,6 +15,7 @@ from celeryscope.clock import Clock, SystemClock
 from celeryscope.errors import ConfigError
 from celeryscope.http import Answer, Request, Turns, line
 from celeryscope.web.connection import Connection
+from celeryscope.web.policy import OPEN, Policy
 
 TIMEOUT = 10.0  # seconds for a request to arrive whole, and for an answer to be taken
 POLL_INTERVAL = 0.1  # seconds between two looks at the deadlines, and at whether to stop
@@ -27,7 +29,8 @@ class WebServer(ThreadingTCPServer):
     """Answers HTTP requests with what `answer(request)` returns, in threads of its own.
 
     What `answer` raises becomes a 500, and a traceback in the log once a minute at most. `always` are the paths that
-    are answered even while `max_requests` others are. `timeout` is in seconds.
+    are answered without a password, and even while `max_requests` others are. `policy` returns what is asked of
+    clients now; whether that is TLS never changes. `timeout` is in seconds.
     """
 
     allow_reuse_address = True
@@ -41,6 +44,7 @@ class WebServer(ThreadingTCPServer):
         answer: Callable[[Request], Answer],
         *,
         always: Collection[str] = (),
+        policy: Callable[[], Policy] = lambda: OPEN,
         clock: Clock | None = None,
         timeout: float = TIMEOUT,
         max_requests: int = 16,
@@ -50,6 +54,7 @@ class WebServer(ThreadingTCPServer):
         self.host = host
         self.port = port  # once started, the one that 0 stood for
         self.always = frozenset(always)
+        self.policy = policy
         self.clock = clock or SystemClock()
         self.patience = timeout
         self.turns = Turns(self.answered)
@@ -65,8 +70,8 @@ class WebServer(ThreadingTCPServer):
 
     @property
     def url(self) -> str:
-        """Where it listens, as http://host:port."""
-        return f"http://{self._address()}"
+        """Where it listens, as http://host:port, or https."""
+        return f"{'http' if self.policy().context is None else 'https'}://{self._address()}"
 
     def start(self) -> None:
         """Listen, and answer from now on. Raises ConfigError where it cannot listen there."""
@@ -107,13 +112,17 @@ class WebServer(ThreadingTCPServer):
             raise
 
     def admit(self, connection: Connection) -> None:
-        """Give a connection a place: that of the longest idle one if all are taken. Raises ConnectionError if none."""
+        """Give a connection a place. Raises ConnectionError if none.
+
+        If all are taken, one that is idle gives way: of the address that has most, the one that is so for longest.
+        """
         with self._changed:
             if len(self._connections) >= self._max_connections:
                 idle = [other for other in self._connections if not other.answering]
                 if not idle:
                     raise ConnectionError("too many connections")
-                longest = min(idle, key=lambda other: other.heard_at)
+                crowd = Counter(other.client_address[0] for other in self._connections)
+                longest = min(idle, key=lambda other: (-crowd[other.client_address[0]], other.heard_at))
                 longest.cut()
                 self._connections.remove(longest)
             self._connections.add(connection)
