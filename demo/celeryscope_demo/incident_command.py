@@ -44,7 +44,7 @@ def list_incidents(pid: int | None) -> None:
         click.echo(hint)
 
 
-@incident.command()
+@incident.command(epilog="\b\nExamples:\n  celeryscope demo incident start backlog --seconds 60")
 @click.argument("name", type=click.Choice(list(INCIDENTS)), metavar="NAME")
 @click.option("--seconds", type=Finite(min=1, max=DAY), help="How long it lasts; each has a time of its own.")
 @_pid
@@ -53,7 +53,7 @@ def start(name: str, seconds: float | None, pid: int | None) -> None:
     _ask("start", name, seconds, pid)
 
 
-@incident.command()
+@incident.command(epilog="\b\nExamples:\n  celeryscope demo incident stop backlog")
 @click.argument("name", required=False, type=click.Choice(list(INCIDENTS)), metavar="[NAME]")
 @_pid
 def stop(name: str | None, pid: int | None) -> None:

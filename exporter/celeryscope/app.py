@@ -13,7 +13,7 @@ from types import MappingProxyType
 import celery
 from kombu.connection import Connection
 
-from celeryscope import __version__, beat, broker, runbooks
+from celeryscope import __version__, beat, broker, logs, runbooks
 from celeryscope.clock import Clock, SystemClock
 from celeryscope.config import Config
 from celeryscope.errors import ConfigError
@@ -45,6 +45,7 @@ from celeryscope.stream.kombu import KombuStream
 from celeryscope.stream.redis import RedisStream
 from celeryscope.tracker import Tracker, TrackerSettings
 from celeryscope.web import WebServer
+from celeryscope.web.policy import OPEN, Policy, PolicyFile
 
 YOUNG_OBJECTS = 50_000  # that are made between two collections: tracked tasks are many and form no cycles
 STOP_TIMEOUT = 1.5  # seconds, of the 2 that a stop may take: a worker may be asked just now
@@ -52,17 +53,27 @@ STOP_TIMEOUT = 1.5  # seconds, of the 2 that a stop may take: a worker may be as
 logger = logging.getLogger(__name__)
 
 
-def run(config: Config) -> int:
-    """Serve until SIGTERM or SIGINT; return the exit code. Raises ConfigError for what can never work."""
+def run(config: Config, project: celery.Celery | None = None) -> int:
+    """Serve until SIGTERM or SIGINT; return the exit code. Raises ConfigError for what can never work.
+
+    `project` is the project's app where that is loaded already.
+    """
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     clock = SystemClock()
-    app = broker.celery_app(config)
+    app = broker.celery_app(config, project)
     monitor = build(config, app, clock)
-    site = Site(expose=partial(expose, registry(monitor.store)), ready=monitor.is_ready, runbook=runbooks.find)
+    if config.app:
+        logs.setup(config.log_level, config.log_format)  # the project's own code may have set up logs of its own
+    site = Site(
+        expose=partial(expose, registry(monitor.store)),
+        ready=monitor.is_ready,
+        status=partial(monitor.status, broker.broker_address(app)),
+        runbook=runbooks.find,
+    )
     host, port = config.listen_address
-    server = WebServer(host, port, site.answer, always=HEALTH_PATHS, clock=clock)
+    server = WebServer(host, port, site.answer, always=HEALTH_PATHS, policy=web_policy(config, clock), clock=clock)
     server.start()
     logger.info("celeryscope %s serves %s/metrics", __version__, server.url)
     gc.freeze()
@@ -77,6 +88,11 @@ def run(config: Config) -> int:
         logger.warning("stopped while these were still waiting for the network: %s", ", ".join(unfinished))
     logger.info("stopped")
     return 0
+
+
+def web_policy(config: Config, clock: Clock) -> Callable[[], Policy]:
+    """Return what tells the web server what to ask of clients. Raises ConfigError."""
+    return PolicyFile(config.web_config_file, clock).current if config.web_config_file else lambda: OPEN
 
 
 def build(config: Config, app: celery.Celery, clock: Clock) -> Monitor:

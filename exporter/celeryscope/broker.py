@@ -47,6 +47,7 @@ UNACKNOWLEDGED_TIMEOUT = 25_000  # milliseconds; while sent data is not acknowle
 CONNECT_TIMEOUT = 5.0  # seconds
 SOCKET_TIMEOUT = 10.0  # seconds; without one, TLS spoken to a port without it waits for ever
 HEALTH_CHECK_INTERVAL = 10  # seconds
+NO_URL = "amqp://guest@localhost//"  # where Celery connects for an app that names no broker
 HEARTBEAT = 10.0  # seconds; the broker may ask for less. A peer that is gone is known after two of them
 
 # What kombu answers to a URL that it cannot use: bad form, unknown transport or parameter, missing library.
@@ -73,13 +74,13 @@ class _OwnApp(Celery):
     connection_for_write = connection_for_read
 
 
-def celery_app(config: Config) -> Celery:
-    """Return the project's app (-A), else a bare one for the broker URL. Raises `ConfigError`."""
-    app = _project_app(config.app) if config.app else _own_app(config.broker_url)
+def celery_app(config: Config, project: Celery | None = None) -> Celery:
+    """Return the project's app (given, or by -A), else a bare one for the broker URL. Raises `ConfigError`."""
+    app = _project_app(config.app, project) if config.app else _own_app(config.broker_url)
     options = {**app.conf.broker_transport_options, **config.broker_transport_options}
     register_options(options)
     url = _read_url(app)
-    for text in (url, _joined(app.conf.broker_write_url), _joined(app.conf.result_backend or "")):
+    for text in (url, _joined(app.conf.broker_write_url), _joined(app.conf.result_backend)):
         register_url(text)
     register(str(app.conf.broker_password or ""))
     # In the app's settings, so that they hold for its pool of producers too, which inspection publishes with.
@@ -143,12 +144,12 @@ def broker_address(app: Celery) -> str:
     return redact(_read_url(app))
 
 
-def _project_app(name: str) -> Celery:
+def _project_app(name: str, project: Celery | None) -> Celery:
     folder = str(Path.cwd())
     if folder not in sys.path:
         sys.path.insert(0, folder)  # as the celery command does, but to stay: projects import lazily
     try:
-        app = find_app(name)
+        app = find_app(name) if project is None else project
         if isinstance(app, Celery):
             app.conf.broker_url  # noqa: B018  # reads the project's settings now, while an error can still be told
     except Exception as error:  # the project's own code may raise anything
@@ -168,13 +169,14 @@ def _own_app(url: str) -> Celery:
     return _OwnApp("celeryscope", loader=_NoSettingsModule, broker=url, set_as_current=False, fixups=())
 
 
-def _joined(urls: str | Iterable[str]) -> str:
-    return urls if isinstance(urls, str) else ";".join(urls)
+def _joined(urls: str | Iterable[str] | None) -> str:
+    return urls if isinstance(urls, str) else ";".join(urls or ())
 
 
 def _read_url(app: Celery) -> str:
     # Not through its settings for our own app: they prefer the environment.
-    return _joined(app.conf["broker_url"] if isinstance(app, _OwnApp) else app.conf.broker_read_url)
+    url = _joined(app.conf["broker_url"] if isinstance(app, _OwnApp) else app.conf.broker_read_url)
+    return url or ("" if app.conf.broker_transport else NO_URL)
 
 
 def _defaults(transport: str, url: str) -> dict[str, Any]:

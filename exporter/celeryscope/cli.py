@@ -2,8 +2,7 @@
 
 import logging
 import platform
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import click
 
 from celeryscope import __version__, config
 from celeryscope.errors import ConfigError
+from celeryscope.options import GroupedCommand, settings
 from celeryscope.redaction import redact
 
 CONFIG_ERROR = 2  # exit code, as click's for a wrong command line
@@ -21,26 +21,15 @@ _EXAMPLES = """\
 Examples:
   celeryscope run --broker-url redis://localhost:6379/0
   celeryscope run --broker-url-file /run/secrets/broker --listen-address :9808
-  celeryscope run -A proj.celery
-  CELERYSCOPE_BROKER_URL=redis://h celeryscope run --config celeryscope.toml
+  celeryscope run -A proj.celery --config celeryscope.toml
 """
-
-
-class GroupedCommand(click.Command):
-    """A command whose help shows the settings by group; what is no setting comes last."""
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the options."""
-        groups: dict[str, list[tuple[str, str]]] = {}
-        for parameter in self.get_params(ctx):
-            row = parameter.get_help_record(ctx)
-            if row is not None:
-                setting = config.SETTINGS.get(parameter.name or "")
-                names = re.sub(r"--(\S+) / --no-\1", r"--[no-]\1", row[0])
-                groups.setdefault(setting.group if setting else "Other", []).append((names, row[1]))
-        for group, rows in groups.items():
-            with formatter.section(group):
-                formatter.write_dl(rows, col_max=42)
+_FIRST_STEPS = """\
+\b
+Examples:
+  celeryscope demo
+  celeryscope check -A proj.celery
+  celeryscope run -A proj.celery
+"""
 
 
 class DeferredCommand(click.Command):
@@ -57,26 +46,6 @@ class DeferredCommand(click.Command):
         return self._load().make_context(info_name, args, parent=parent, **extra)
 
 
-def _settings(command: Callable[..., None]) -> Callable[..., None]:
-    """Add an option for every setting. Values stay text: the configuration alone parses them."""
-    for setting in reversed(tuple(config.SETTINGS.values())):
-        default = setting.kind.show(setting.default) if setting.default else ""
-        text = f"{setting.help} [{default}]" if default and len(default) <= 20 else setting.help
-        if setting.default is False:
-            names = [f"{setting.flags[-1]}/--no-{setting.flags[-1].removeprefix('--')}"]
-            add = click.option(*names, setting.key, default=None, help=setting.help)
-        else:
-            add = click.option(
-                *setting.flags,
-                setting.key,
-                metavar=setting.kind.metavar,
-                multiple=setting.repeated,
-                help=text,
-            )
-        command = add(command)
-    return command
-
-
 def _print_versions(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
     if asked and not ctx.resilient_parsing:
         libraries = ", ".join(f"{name} {_version(name)}" for name in ("celery", "kombu", "redis"))
@@ -91,7 +60,7 @@ def _version(distribution: str) -> str:
         return "missing"
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(epilog=_FIRST_STEPS, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option(
     "--version",
     is_flag=True,
@@ -105,21 +74,19 @@ def celeryscope() -> None:
 
 
 @celeryscope.command(cls=GroupedCommand, epilog=_EXAMPLES)
-@_settings
-@click.option(
-    "--config",
-    "file",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="Settings, and what is expected of tasks and queues, in TOML [$CELERYSCOPE_CONFIG].",
-)
+@settings()
 @click.pass_context
 def run(ctx: click.Context, /, file: Path | None, **options: object) -> None:
     """Serve the metrics of one cluster until SIGTERM or Ctrl-C.
 
     Every option is also a variable (CELERYSCOPE_LOG_LEVEL) and a key of the --config file (log_level).
-    The option wins over the variable, the variable over the file. Defaults stand in brackets.
+    Options win over variables, these over the file.
     """
+    ctx.exit(serve(options, file))
+
+
+def serve(options: Mapping[str, object], file: Path | None, project: Any = None) -> int:
+    """Run the exporter with options by key; return the exit code. `project` is a Celery app that is loaded already."""
     try:
         configuration = config.load(options, file=file)
         from celeryscope import app, logs
@@ -127,11 +94,10 @@ def run(ctx: click.Context, /, file: Path | None, **options: object) -> None:
         logs.setup(configuration.log_level, configuration.log_format)
         for line in config.unknown_variables():
             logging.getLogger(__name__).warning("%s", line)
-        code = app.run(configuration)
+        return app.run(configuration, project)
     except ConfigError as error:
         click.echo(f"celeryscope: error: {redact(str(error))}", err=True)
-        code = CONFIG_ERROR
-    ctx.exit(code)
+        return CONFIG_ERROR
 
 
 @celeryscope.command()
@@ -142,8 +108,18 @@ def metrics() -> None:
     click.echo(reference(), nl=False)
 
 
+def _load_check() -> click.Command:
+    command: click.Command = import_module("celeryscope.check.command").check
+    return command
+
+
 def _load_rules() -> click.Command:
     command: click.Command = import_module("celeryscope.rules.command").rules
+    return command
+
+
+def _load_dashboards() -> click.Command:
+    command: click.Command = import_module("celeryscope.dashboards").dashboards
     return command
 
 
@@ -157,7 +133,11 @@ def _load_demo() -> click.Command:
     return command
 
 
+celeryscope.add_command(DeferredCommand("check", _load_check, "Look at a cluster once and tell what is wrong with it."))
 celeryscope.add_command(DeferredCommand("rules", _load_rules, "Print alert and recording rules for Prometheus."))
+celeryscope.add_command(
+    DeferredCommand("dashboards", _load_dashboards, "Write the Grafana dashboards into a directory.")
+)
 celeryscope.add_command(
     DeferredCommand("demo", _load_demo, "Run a cluster on this machine and watch it: needs no broker.")
 )

@@ -76,6 +76,9 @@ def setup(level: str = "info", format: str = "logfmt") -> None:
     handler.setFormatter(JsonFormatter() if format == "json" else LogfmtFormatter())
     number = logging.getLevelNamesMapping()[level.upper()]
     logging.basicConfig(level=number, handlers=[handler], force=True)
+    for name, known in logging.root.manager.loggerDict.items():
+        if name.partition(".")[0] == "celeryscope" and isinstance(known, logging.Logger):
+            known.disabled = False  # as `logging.config` leaves what was there before it
     for name in THIRD_PARTIES:
         logging.getLogger(name).setLevel(max(number, logging.WARNING))
     logging.captureWarnings(capture=True)

@@ -1,14 +1,17 @@
-"""What every path answers: the exposition, the health of the process, a start page, runbooks."""
+"""What every path answers: the exposition, the health of the process, the status page, runbooks."""
 
 import gzip
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from http import HTTPStatus
 
 from celeryscope import __version__
 from celeryscope.http import Answer, Request, line
 from celeryscope.markdown import html
+from celeryscope.status.facts import Status
+from celeryscope.status.page import page, policy
+from celeryscope.status.style import RUNBOOK_STYLE, STYLE
 
 METHODS = ("GET", "HEAD")
 HEALTH_PATHS = ("/-/healthy", "/-/ready")
@@ -17,27 +20,7 @@ PATHS = ("/metrics", *HEALTH_PATHS, "/", RUNBOOKS)
 HTML = "text/html; charset=utf-8"
 GZIP_LEVEL = 3  # an exposition repeats itself: the highest level takes 8 times as long for a sixth less
 
-Facts = Iterable[tuple[str, str]]
-
 _NO_WEIGHT = re.compile(r"q=0(\.0*)?")
-
-_INDEX = """<!DOCTYPE html>
-<html lang="en">
-<head><meta charset="utf-8"><title>celeryscope</title></head>
-<body>
-<h1>celeryscope {version}</h1>
-<p>A Prometheus exporter for Celery.</p>
-<ul>
-<li><a href="/metrics">/metrics</a>: the metrics, for Prometheus</li>
-<li><a href="/-/healthy">/-/healthy</a>: whether this process works</li>
-<li><a href="/-/ready">/-/ready</a>: whether its start is over</li>
-<li><a href="/runbooks/">/runbooks/</a>: what to do when an alert fires</li>
-</ul>
-<table>
-{rows}</table>
-</body>
-</html>
-"""
 
 _RUNBOOK = """<!DOCTYPE html>
 <html lang="en">
@@ -46,11 +29,8 @@ _RUNBOOK = """<!DOCTYPE html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <title>{title}</title>
-<style>
-body {{ font: 1rem/1.5 system-ui, sans-serif; max-width: 46rem; margin: 0 auto; padding: 1rem }}
-pre, code {{ font: .875rem/1.4 ui-monospace, monospace }}
-pre {{ padding: .75rem; border: 1px solid #8886; border-radius: .25rem; overflow-x: auto }}
-</style>
+<link rel="icon" href="data:,">
+<style>{style}</style>
 </head>
 <body>
 {body}
@@ -65,8 +45,8 @@ class Site:
     """All paths. What a callable raises is for the server to answer and to log.
 
     `expose(accept, names)` returns an exposition and its content type, for an Accept header and the names of
-    the samples wanted (none: all); `ready()` says whether the start is over; `facts()` returns the names and
-    texts that `/` shows; `runbook(name)` returns a runbook as Markdown, None where there is none, and the list
+    the samples wanted (none: all); `ready()` says whether the start is over; `status()` returns what
+    `/` shows; `runbook(name)` returns a runbook as Markdown, None where there is none, and the list
     of all for an empty name.
     """
 
@@ -75,12 +55,12 @@ class Site:
         *,
         expose: Callable[[str, Sequence[str]], tuple[bytes, str]],
         ready: Callable[[], bool],
-        facts: Callable[[], Facts] = tuple,
+        status: Callable[[], Status] = Status,
         runbook: Callable[[str], str | None] = lambda _: None,
     ) -> None:
         self._expose = expose
         self._ready = ready
-        self._facts = facts
+        self._status = status
         self._runbook = runbook
 
     def answer(self, request: Request) -> Answer:
@@ -98,7 +78,8 @@ class Site:
                     return line(HTTPStatus.OK, "ready")
                 return line(HTTPStatus.SERVICE_UNAVAILABLE, "not ready: the start is not over")
             case "/":
-                return Answer(HTTPStatus.OK, index(self._facts()).encode(errors="replace"), HTML)
+                refresh = "off" not in request.params.get("refresh", ())
+                return _document(page(self._status(), refresh=refresh), STYLE)
             case path if path.startswith(RUNBOOKS):
                 return self._runbooks(path.removeprefix(RUNBOOKS))
             case _:
@@ -108,8 +89,10 @@ class Site:
         text = self._runbook(name)
         if text is None:
             return line(HTTPStatus.NOT_FOUND, f"there is no runbook of that name: {RUNBOOKS} lists all")
-        page = _RUNBOOK.format(title=escape(name or "Runbooks"), body=html(text), version=escape(__version__))
-        return Answer(HTTPStatus.OK, page.encode(), HTML)
+        filled = _RUNBOOK.format(
+            title=escape(name or "Runbooks"), style=RUNBOOK_STYLE, body=html(text), version=escape(__version__)
+        )
+        return _document(filled, RUNBOOK_STYLE)
 
     def _metrics(self, request: Request) -> Answer:
         body, content_type = self._expose(request.header("accept"), request.params.get("name[]", ()))
@@ -120,6 +103,15 @@ class Site:
         return Answer(HTTPStatus.OK, body, content_type, tuple(headers))
 
 
+def _document(text: str, style: str) -> Answer:
+    """Return a page that loads nothing, runs nothing and is shown in no frame."""
+    headers = (
+        ("Content-Security-Policy", policy(style)),
+        ("Referrer-Policy", "no-referrer"),
+    )
+    return Answer(HTTPStatus.OK, text.encode(errors="replace"), HTML, headers)
+
+
 def gzip_accepted(accept_encoding: str) -> bool:
     """Whether an Accept-Encoding header names gzip, and not with a weight of 0."""
     for offer in accept_encoding.lower().split(","):
@@ -127,9 +119,3 @@ def gzip_accepted(accept_encoding: str) -> bool:
         if coding == "gzip":
             return not any(_NO_WEIGHT.fullmatch(parameter) for parameter in parameters)
     return False
-
-
-def index(facts: Facts = ()) -> str:
-    """Return the HTML of `/`: version, links and facts. Facts are text, and escaped."""
-    rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(text)}</td></tr>\n" for name, text in facts)
-    return _INDEX.format(version=escape(__version__), rows=rows)

@@ -8,6 +8,10 @@
 # shellcheck disable=SC2034  # read by script/test
 TEST_PACKAGES="prometheus prometheus-alertmanager faketime redis-server redis-sentinel rabbitmq-server"
 
+# What only the long tests need: a browser, which looks at the status page.
+# shellcheck disable=SC2034
+FULL_PACKAGES="chromium"
+
 POLICY=/usr/sbin/policy-rc.d
 
 as_root() {

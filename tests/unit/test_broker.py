@@ -204,6 +204,11 @@ class TestProjectApp:
         assert connection.transport_options["socket_keepalive"] is True
         assert broker.broker_address(app) == "redis://:***@project:6379/3"
 
+    def test_without_a_broker_it_is_celerys_own_default(self) -> None:
+        app = broker.celery_app(Config(app="bare"), celery.Celery("bare", set_as_current=False))
+        assert broker.broker_address(app) == "amqp://guest@localhost//"
+        assert broker.connect(app).as_uri() == celery.Celery(set_as_current=False).connection_for_read().as_uri()
+
     def test_ours_win_over_them_and_pickle_is_refused(self, project: Path) -> None:
         (project / "proj_b.py").write_text(PROJECT)
         config = Config(app="proj_b:app", event_exchange="x", broker_transport_options={"global_keyprefix": "q-"})

@@ -29,7 +29,7 @@ class FakeApp:
         self.code = 0
         self.error: Exception | None = None
 
-    def run(self, config: Config) -> int:
+    def run(self, config: Config, project: object = None) -> int:
         self.ran.append(config)
         if self.error:
             raise self.error
@@ -112,8 +112,14 @@ class TestRun:
         assert invoke("run").exit_code == 0
         assert "did you mean CELERYSCOPE_LOG_LEVEL?" in caplog.text
 
-    def test_help_names_every_option_within_80_columns(self) -> None:
+    def test_help_shows_the_usual_options_and_names_the_way_to_all(self) -> None:
         output = invoke("run", "--help").output
+        assert "--broker-url" in output
+        assert "--help-all" in output
+        assert "--task-rename" not in output
+
+    def test_help_all_names_every_option_within_80_columns(self) -> None:
+        output = invoke("run", "--help-all").output
         for setting in SETTINGS.values():
             for flag in setting.flags:
                 assert flag in output.replace("[no-]", ""), flag

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import logging.config
 import sys
 import threading
 from collections.abc import Iterator
@@ -188,6 +189,15 @@ class TestSetup:
         logging.getLogger("kombu").warning("no")
         logging.getLogger("celeryscope").error("once")
         assert capsys.readouterr().err.count("\n") == 1
+
+    def test_loggers_that_a_projects_own_logging_has_silenced_speak_again(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        ours = logging.getLogger("celeryscope.somewhere")
+        logging.config.dictConfig({"version": 1, "disable_existing_loggers": True})
+        logs.setup()
+        ours.warning("still here")
+        assert "still here" in capsys.readouterr().err
 
     def test_an_error_that_ends_a_thread_or_the_process_is_one_masked_line(
         self, capsys: pytest.CaptureFixture[str]

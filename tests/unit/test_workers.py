@@ -647,6 +647,18 @@ class TestHearing:
         story.canary()
         assert not hearing.has_missed(story.now.elapsed)
 
+    def test_time_in_subscriptions_that_never_hear_one_is_deaf(self, story: Story) -> None:
+        hearing = story.tracker.hearing
+        hearing.lost(story.now.elapsed)
+        for _ in range(10):
+            story.listen()
+            for number in range(2):
+                hearing.canary_sent(str(number), story.now.elapsed)
+                story.wait(15)
+            assert hearing.has_missed(story.now.elapsed)
+            hearing.lost(story.now.elapsed)
+        assert story.value("celery_exporter_deaf_seconds_total") == pytest.approx(300)
+
     def test_one_that_could_not_be_published_is_not_waited_for(self, story: Story) -> None:
         hearing = story.tracker.hearing
         for number in range(5):

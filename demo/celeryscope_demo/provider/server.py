@@ -166,10 +166,10 @@ class Server(ThreadingHTTPServer):
         """A client that gave up is none of our troubles."""
 
 
-def serve(port: int, endpoints: Mapping[str, Endpoint]) -> Server:
-    """Listen on a port of the loopback interface, and answer in threads."""
+def serve(port: int, endpoints: Mapping[str, Endpoint], host: str = "127.0.0.1") -> Server:
+    """Listen on a port, and answer in threads."""
     handler = type("Handler", (Handler,), {"provider": Provider(endpoints)})
-    server = Server(("127.0.0.1", port), handler)
+    server = Server((host, port), handler)
     threading.Thread(target=server.serve_forever, name="provider", daemon=True).start()
     return server
 
@@ -188,13 +188,14 @@ def read_limits(wanted: tuple[str, ...], latency: float) -> dict[str, Endpoint]:
 
 
 @click.command()
-@click.option("--port", type=int, required=True, help="A port of 127.0.0.1.")
+@click.option("--listen", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", type=int, required=True)
 @click.option("--limit", "limits", multiple=True, metavar="ENDPOINT=LIMIT/SECONDS", help="Another limit.")
 @click.option("--latency", type=click.FloatRange(min=0), default=1.0, help="Multiplies how long answers take.")
-def main(port: int, limits: tuple[str, ...], latency: float) -> None:
+def main(listen: str, port: int, limits: tuple[str, ...], latency: float) -> None:
     """Be a third party until SIGTERM."""
     with StopSignal() as stop:
-        serve(port, read_limits(limits, latency))
+        serve(port, read_limits(limits, latency), listen)
         while not stop.count:
             stop.wait(60.0)
 

@@ -19,11 +19,15 @@ class Adviser:
         self._events_switched = events_switched
         self._said: set[str] = set()
 
+    def found(self) -> list[str]:
+        """Return what should be changed now, said before or not. The caller holds the store's lock."""
+        return advice(self._core.tracker.facts(self._core.clock.now()), events_switched=self._events_switched)
+
     def look(self) -> None:
         """Say what has not been said."""
         with self._core.store.lock:
-            facts = self._core.tracker.facts(self._core.clock.now())
-        for line in advice(facts, events_switched=self._events_switched):
+            found = self.found()
+        for line in found:
             if line not in self._said and len(self._said) < MOST_ADVICE:
                 self._said.add(line)
                 logger.warning("%s", line)

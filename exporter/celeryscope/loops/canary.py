@@ -15,10 +15,9 @@ class CanaryRounds:
     """Sends a canary as soon as the stream is open, and then at every interval."""
 
     def __init__(self, core: Core, canary: Canary, interval: float, listener: Listener) -> None:
-        """`interval` is in seconds."""
         self._core = core
         self._canary = canary
-        self._interval = interval
+        self.interval = interval  # seconds
         self._listener = listener
 
     def run(self, stop: threading.Event) -> None:
@@ -32,7 +31,7 @@ class CanaryRounds:
                 if self._listener.connected.is_set() and (now >= next_at or opened != self._listener.opened):
                     if opened not in (0, self._listener.opened):
                         self._canary.connect()  # what cost the stream its connection has hardly spared this one
-                    opened, next_at = self._listener.opened, now + self._interval
+                    opened, next_at = self._listener.opened, now + self.interval
                     self._send()
                 stop.wait(LOOK_INTERVAL)
         except StreamError:

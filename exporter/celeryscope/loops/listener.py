@@ -27,6 +27,8 @@ class Listener:
         self.connected = threading.Event()
         self.opened = 0  # times that the stream was opened
         self.attempted = threading.Event()  # the first attempt to connect is over, whatever came of it
+        self.since = core.clock.now().elapsed  # since when the stream is open, or is not
+        self.reason = ""  # why it is not
 
     def run(self, stop: threading.Event) -> None:
         """Listen until told to stop; raise StreamError where the connection cannot be opened, or is lost."""
@@ -38,7 +40,8 @@ class Listener:
                 self._check_hearing()
                 if len(messages) < FEW_MESSAGES:
                     stop.wait(GATHER_TIME)
-        except StreamError:
+        except StreamError as error:
+            self.reason = str(error)
             self._core.health.broker("stream", works=False)
             raise
         finally:
@@ -72,10 +75,14 @@ class Listener:
         self._core.health.stream_opened()
         self._core.health.broker("stream", works=True)
         self.opened += 1
+        self.since, self.reason = self._core.clock.now().elapsed, ""
         self.connected.set()
         logger.info("listening to events")
 
     def _close(self) -> None:
+        if self.connected.is_set():
+            self.since = self._core.clock.now().elapsed
+        self.reason = self.reason or "listening ended by an error of its own: the log says which"
         self.connected.clear()
         self._stream.close()
         with self._core.store.lock:

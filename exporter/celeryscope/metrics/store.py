@@ -181,6 +181,10 @@ class Store:
         """
         return self.has_room(samples + self.series_limit // KEPT_FREE)
 
+    def values(self, spec: Spec) -> dict[Labels, float]:
+        """Return the values of a counter's or gauge's series as they stand; computed ones are not computed anew."""
+        return {labels: cell.value for labels, cell in self._cells[spec].items()}
+
     def snapshot(self) -> list[FamilySnapshot]:
         """Return a consistent copy of every family that has series, in the order of the catalog."""
         with self.lock:

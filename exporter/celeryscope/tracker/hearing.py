@@ -57,7 +57,7 @@ class Hearing:
 
     def is_deaf(self, now: float) -> bool:
         """Whether nothing can have been heard of late: no connection, or canaries that do not come back."""
-        return not self._connected or now - self._heard_at() > self._deaf_after
+        return not self._connected or now - self._heard_at() > self._deaf_after or self.has_missed(now)
 
     def has_missed(self, now: float) -> bool:
         """Whether canaries that were published do not come back: the subscription is no good."""
