@@ -34,6 +34,14 @@ sys.exit(sys.platform == "linux" and not glibc)
 EOF
 }
 
+# with_uv WHAT: install it in a fraction of the time that pip takes. Fails where uv cannot be had, and where pip is told of
+# another index, of which uv knows nothing.
+with_uv() {
+    ! "$VENV/bin/python" -m pip config list | grep -q index || return 1
+    "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --no-input uv || return 1
+    "$VENV/bin/python" -m uv pip install --quiet --python "$VENV/bin/python" --editable "$1"
+} >/dev/null 2>&1 </dev/null
+
 # venv_install EXTRA: everything that pyproject.toml asks for.
 venv_install() {
     local what="${ROOT}[$1]"
@@ -43,7 +51,7 @@ venv_install() {
     fi
     rm -f "$STAMP"
     say "Installing celeryscope (the first time takes a minute)"
-    quietly "pip install" \
+    { [ "$1" = dev ] && with_uv "$what"; } || quietly "pip install" \
         "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --no-input --editable "$what" || return 1
     venv_runs || return 1
     venv_key >"$STAMP"

@@ -19,7 +19,13 @@ from celeryscope_demo.guide import guide
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 DECISIONS = sorted((ROOT / "docs/adr").glob("*.md"))
-PROGRAMS = [ROOT / "script/demo", ROOT / "script/test", ROOT / ".ci/run"]
+PROGRAMS = [
+    ROOT / "script/demo",
+    ROOT / "script/test",
+    ROOT / "script/stack",
+    ROOT / "deploy/image/lock",
+    ROOT / ".ci/run",
+]
 SHELL = [*PROGRAMS, *sorted((ROOT / "script/lib").glob("*.sh"))]
 
 
@@ -69,6 +75,9 @@ class TestDocuments:
         for spec in ALL:
             if spec.kind is Kind.HISTOGRAM:
                 known |= {f"{spec.name}_{suffix}" for suffix in ("bucket", "sum", "count")}
+        if path.name == "migration.md":  # and those that others have, which rules record from ours
+            for rules in (ROOT / "docs/migration").glob("*.yml"):
+                known |= set(re.findall(r"record: (\w+)", rules.read_text()))
         named = re.findall(r"\bcelery_(?:task|tasks|worker|broker|queue|exporter|rate)_\w+", path.read_text())
         assert set(named) <= known
 
@@ -84,11 +93,16 @@ class TestDocuments:
         assert run(sys.executable, "-m", "celeryscope", command, "--help").returncode == 0
 
     def test_options_exist(self) -> None:
-        commands = (["run"], ["demo"], ["demo", "incident", "start"])
-        texts = [run(sys.executable, "-m", "celeryscope", *words, "--help").stdout for words in commands]
+        commands = [["run", "--help-all"], ["check", "--help-all"]]
+        commands += [["demo", "--help"], ["demo", "incident", "start", "--help"]]
+        texts = [run(sys.executable, "-m", "celeryscope", *words).stdout for words in commands]
         texts = [text.replace("--[no-]", "--") for text in texts]
         texts.append((ROOT / "script/test").read_text())
-        elsewhere = {"--without-heartbeat"}  # Celery's
+        texts += [(ROOT / name).read_text() for name in ("script/stack", "exporter/celeryscope/rules/command.py")]
+        elsewhere = {"--without-heartbeat", "--retry-interval"}  # Celery's and celery-exporter's
+        # Those of docker, helm and kubectl.
+        elsewhere |= {"--build-arg", "--cap-drop", "--cpus", "--env-file", "--from-literal", "--memory", "--profile"}
+        elsewhere |= {"--read-only", "--secret", "--security-opt", "--set", "--target", "--upgrade", "--volumes"}
         for path in DOCUMENTS:
             for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", path.read_text())) - elsewhere:
                 assert any(option in text for text in texts), f"{option} in {name_of(path)}"
@@ -108,10 +122,10 @@ class TestVersion:
         assert "Programming Language :: Python :: 3.11" in project["classifiers"]
 
 
-def test_run_time_dependencies_are_the_six() -> None:
+def test_run_time_dependencies_are_the_eight() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     names = {re.split(r"[^a-z-]", requirement)[0] for requirement in project["dependencies"]}
-    assert names == {"celery", "kombu", "redis", "prometheus-client", "msgspec", "click"}
+    assert names == {"celery", "kombu", "redis", "prometheus-client", "msgspec", "click", "bcrypt", "pyyaml"}
 
 
 def test_no_file_names_the_machine_it_was_written_on() -> None:

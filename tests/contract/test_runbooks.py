@@ -217,7 +217,7 @@ HELP: dict[tuple[str, ...], str] = {}
 def missing(names: tuple[str, ...], options: list[str]) -> list[str]:
     """The options that this command of celeryscope does not have; raises where there is no such command."""
     if names not in HELP:
-        words = [sys.executable, "-m", "celeryscope", *names, "--help"]
+        words = [sys.executable, "-m", "celeryscope", *names, "--help-all" if names == ("run",) else "--help"]
         told = subprocess.run(words, check=True, capture_output=True, text=True, timeout=50)
         HELP[names] = told.stdout.replace("--[no-]", "--")
     return [option for option in options if option not in HELP[names]]

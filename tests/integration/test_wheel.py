@@ -38,6 +38,14 @@ def test_it_has_the_rules_that_it_prints_and_every_runbook(installed: Path) -> N
     assert list((data / "alerts/templates").glob("*.tmpl"))
 
 
+def test_it_writes_the_dashboards(installed: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "celeryscope", "dashboards", str(tmp_path / "out")]
+    environ = {"PYTHONPATH": str(installed)}
+    subprocess.run(command, cwd=tmp_path, env=environ, check=True, capture_output=True, timeout=BUILD_TIMEOUT)
+    shipped = {path.name: path.read_text() for path in (REPOSITORY / "dashboards/generated").glob("*.json")}
+    assert {path.name: path.read_text() for path in (tmp_path / "out").iterdir()} == shipped != {}
+
+
 def test_its_exporter_serves_runbooks(installed: Path, valkey_server: Valkey, tmp_path: Path) -> None:
     environ = {"PYTHONPATH": pythonpath(installed)}
     with exporter(valkey_server.url, log=tmp_path / "exporter.log", env=environ) as running:
