@@ -10,7 +10,23 @@ from _pytest.reports import CollectReport, TestReport
 from support.rabbitmq import RabbitMQ, rabbitmq
 from support.servers import Valkey, valkey
 
+HERE = Path(__file__).parent
+# Where script/test looks for tests, by what they are marked as: to collect every test in every stage takes long.
+FOLDERS = {
+    "integration": ("integration", "truth", "rules/test_alertmanager.py"),
+    "truth": ("truth",),
+    "": ("unit", "contract", "golden", "rules"),
+}
 NO_SKIP = os.environ.get("CELERYSCOPE_TESTS_NO_SKIP") == "1"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("full"):
+            continue
+        mark = next((name for name in ("truth", "integration") if item.get_closest_marker(name)), "")
+        if not any(item.path.is_relative_to(HERE / folder) for folder in FOLDERS[mark]):
+            raise pytest.UsageError(f"{item.nodeid}: script/test does not look there for what is marked {mark!r}")
 
 
 def _refuse_skip(report: TestReport | CollectReport) -> None:

@@ -79,6 +79,7 @@ def test_a_busy_port_is_told_before_anything_is_started(demo: Demo) -> None:
     assert not list(demo.folder.iterdir())
 
 
+@pytest.mark.full
 def test_a_killed_worker_is_started_again_and_a_crash_loop_ends_the_demo(demo: Demo) -> None:
     worker = ("celery", "worker", "--autoscale")
     with demo.running() as process:
@@ -132,6 +133,7 @@ def test_nothing_outlives_a_demo_that_is_killed(demo: Demo) -> None:
         demo.assert_nothing_left()
 
 
+@pytest.mark.full
 def test_a_closed_pipe_ends_it_without_a_word(demo: Demo) -> None:
     reader, writer = os.pipe()
     with (
@@ -152,6 +154,7 @@ def test_a_closed_pipe_ends_it_without_a_word(demo: Demo) -> None:
     demo.assert_nothing_left()
 
 
+@pytest.mark.full
 def test_on_a_terminal_the_lines_are_refreshed_and_ctrl_c_ends_it(demo: Demo) -> None:
     terminal, its_end = pty.openpty()
     os.set_blocking(terminal, False)
@@ -224,6 +227,7 @@ def test_the_redis_of_the_system_will_do() -> None:
     assert not psutil.pid_exists(started_broker.child.pid)
 
 
+@pytest.mark.full
 def test_a_broker_that_runs_already_is_used_and_left_clean(demo: Demo, protected_valkey_server: Valkey) -> None:
     with demo.running("--broker-url", protected_valkey_server.url) as process:
         demo.wait_for_tasks()

@@ -67,6 +67,7 @@ def drained(queue: str) -> Callable[[Metrics], bool]:
     return lambda found: found.value("celery_queue_length", queue=queue) == 0
 
 
+@pytest.mark.full
 def test_every_task_runs_and_ends_well_and_every_queue_drains(tmp_path: Path) -> None:
     others = {workload.name: 0 for workload in WORKLOADS if workload.incident is None and workload.name not in RATES}
     options = [option for name, rate in {**RATES, **others}.items() for option in ("--workload", f"{name}={rate}")]

@@ -111,6 +111,7 @@ def test_tasks_of_a_worker_without_events_are_counted_and_again_after_its_restar
         assert said(running) == 1
 
 
+@pytest.mark.full
 def test_without_the_option_nothing_is_sent(valkey_server: Valkey, tmp_path: Path, cluster: Cluster) -> None:
     with listening(valkey_server) as heard, cluster.worker() as process:
         with exporter(valkey_server.url, "--workers-poll-interval", "1s", log=tmp_path / "exporter.log") as running:

@@ -397,6 +397,7 @@ def test_an_exporter_that_is_stopped_for_long_is_dropped_and_comes_back(
         assert len(own_queues(rabbitmq_server, url)) == 1
 
 
+@pytest.mark.full
 def test_the_exporter_asks_the_workers_again_and_again_and_leaves_no_queue_that_grows(
     rabbitmq_server: RabbitMQ, url: str, tmp_path: Path
 ) -> None:

@@ -20,13 +20,23 @@ def new_ledger(folder: Path) -> Ledger:
     return Ledger(folder)
 
 
-def outstanding(records: Records) -> set[str]:
-    """The ids of tasks that were sent to run and have not come to their end, by their own account."""
-    lives = {
-        attempt_of(record) for record in records if record["what"] == "send" and record["fate"] in ("run", "eventless")
-    }
-    ended = {attempt_of(record) for record in records if record["what"] == "end" and record["outcome"] != "requeued"}
-    return {uuid for uuid, *_ in lives - ended}
+class Outstanding:
+    """Tasks that were sent to run and have not come to their end, by their own account. Each record is read once."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._read: dict[Path, int] = {}
+        self._lives: set[tuple[Any, ...]] = set()
+        self._ended: set[tuple[Any, ...]] = set()
+
+    def ids(self) -> set[str]:
+        """Their ids now."""
+        for record in self._ledger.more(self._read):
+            if record["what"] == "send" and record["fate"] in ("run", "eventless"):
+                self._lives.add(attempt_of(record))
+            elif record["what"] == "end" and record["outcome"] != "requeued":
+                self._ended.add(attempt_of(record))
+        return {uuid for uuid, *_ in self._lives - self._ended}
 
 
 def assert_true(
@@ -42,8 +52,10 @@ def assert_true(
     Fails with a table of every series that differs.
     """
 
+    outstanding = Outstanding(ledger)
+
     def done() -> bool:
-        left = outstanding(list(ledger.records()))
+        left = outstanding.ids()
         if left:
             raise AssertionError(f"{len(left)} tasks have not ended, {sorted(left)[:3]} among them")
         return True

@@ -6,11 +6,11 @@ from pathlib import Path
 from support.exporter import exporter
 from support.record import Heard, kept_on_failure
 from support.truth import (
+    Outstanding,
     assert_nothing_in_flight,
     assert_true,
     assert_waits,
     new_ledger,
-    outstanding,
     started_on,
 )
 from support.waiting import wait_until
@@ -46,7 +46,7 @@ def assert_every_counter_is_true(
 
         records = list(ledger.records())
         assert sum(record["what"] == "send" for record in records) >= least
-        assert not outstanding(records)
+        assert not Outstanding(ledger).ids()
         assert_waits(metrics, records)
         # What ended without an event is reconciled with the heartbeats; a task that sends none is known from
         # inspection.

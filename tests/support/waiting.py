@@ -27,6 +27,7 @@ def wait_until(condition: Callable[[], T], timeout: float, message: str) -> T:
     pause = FIRST_PAUSE
     while True:
         last: object
+        looked_at = time.monotonic()
         try:
             value = condition()
             if value:
@@ -36,7 +37,8 @@ def wait_until(condition: Callable[[], T], timeout: float, message: str) -> T:
             raise
         except Exception as error:  # noqa: BLE001 - what is not up yet fails in many ways; the last one is reported
             last = error
-        if time.monotonic() >= deadline:
+        now = time.monotonic()
+        if now >= deadline:
             raise NotReached(f"not within {timeout:g} s: {message}; last seen: {last!r}")
-        time.sleep(pause)
+        time.sleep(max(pause, now - looked_at))  # what is waited for needs the cores too
         pause = min(pause * 2, LONGEST_PAUSE)

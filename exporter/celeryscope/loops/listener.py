@@ -35,10 +35,12 @@ class Listener:
         try:
             self._open()
             while not stop.is_set():
+                began = self._core.clock.now().elapsed
                 messages = self._stream.read(READ_TIMEOUT)
                 self.take(messages)
-                self._check_hearing()
-                if len(messages) < FEW_MESSAGES:
+                all_read = len(messages) < FEW_MESSAGES
+                self._check_hearing(began if all_read else None)
+                if all_read:
                     stop.wait(GATHER_TIME)
         except StreamError as error:
             self.reason = str(error)
@@ -89,10 +91,10 @@ class Listener:
             self._core.tracker.hearing.lost(self._core.clock.now().elapsed)
         self._core.health.stream_lost()
 
-    def _check_hearing(self) -> None:
+    def _check_hearing(self, heard_until: float | None) -> None:
         now = self._core.clock.now()
         with self._core.store.lock:
-            self._core.tracker.listened(now)
+            self._core.tracker.listened(now, heard_until)
             missed = self._core.tracker.hearing.has_missed(now.elapsed)
         if missed:
             raise StreamError("connected, but none of the events that were sent as a test came back: subscribing again")

@@ -109,8 +109,13 @@ class Tracker:
         if self._settings.backfill_patience and self._witness is None:  # where nobody is asked, nothing will be told
             self._tasks.expect_lists(now.elapsed + self._settings.backfill_patience)
 
-    def listened(self, now: Moment) -> None:
-        """The event stream was read without an error, whether something came or not."""
+    def listened(self, now: Moment, heard_until: float | None = None) -> None:
+        """The event stream was read without an error, whether something came or not.
+
+        `heard_until`, in elapsed seconds: all that had come by then is read. None: more may wait.
+        """
+        if heard_until is not None:
+            self._tasks.holds.heard_until = heard_until
         if self._witness is not None:
             self._witness.read(now.elapsed)
 
@@ -168,7 +173,7 @@ class Tracker:
         self._tasks.tick(now)
         self._table.tick(now)
         self._workers.tick(now.elapsed)
-        self._throttle_due(now.elapsed)
+        self._throttle_due(self._tasks.holds.patience(now.elapsed))
         if self._cleaned_at is None or now.elapsed - self._cleaned_at >= CLEANUP_INTERVAL:
             self._cleaned_at = now.elapsed
             self._table.expire(now)
@@ -252,10 +257,10 @@ class Tracker:
         else:
             self._throttle(event)
 
-    def _throttle_due(self, now: float) -> None:
+    def _throttle_due(self, until: float) -> None:
         """Count the announced rate limits that waited for long enough, and longer where their task is itself held."""
         throttles, held = self._throttles, self._tasks.held
-        while throttles and throttles[0][0] <= now and throttles[0][1].uuid not in held:
+        while throttles and throttles[0][0] <= until and throttles[0][1].uuid not in held:
             self._throttle(throttles.popleft()[1])
 
     def _throttle(self, event: TaskRateLimited) -> None:

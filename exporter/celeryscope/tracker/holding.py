@@ -21,6 +21,7 @@ from celeryscope.events import (
 
 SENT_HOLD = 1.0  # seconds that a received event waits for the task-sent event that it may have overtaken
 SENT_EXPECTED = 60.0  # seconds after a task-sent event, or after listening began, in which others are waited for
+LONGEST_LAG = 10.0  # seconds that a stream of which more waits to be read than was read yet keeps what is held
 MAX_HELD = 10_000
 
 WorkerTaskEvent = (
@@ -44,6 +45,8 @@ class Holds:
         self.sent_expected_since: float | None = None
         #: Elapsed seconds until which inspection may tell what workers held before we listened; None where it has.
         self.lists_expected_until: float | None = None
+        #: Elapsed seconds of the last moment of which all that had come by then is read; None where nobody tells.
+        self.heard_until: float | None = None
         self._for_lists: set[str] = set()
         self._replay = replay
         self._releasing = False
@@ -86,9 +89,14 @@ class Holds:
         finally:
             self._releasing = False
 
+    def patience(self, now: float) -> float:
+        """Until when what was to come must have: what waits to be read while we are busy has come in time."""
+        return now if self.heard_until is None else max(self.heard_until, now - LONGEST_LAG)
+
     def tick(self, now: Moment) -> None:
         """Let go of what was held for something that did not come."""
         if self.lists_expected_until is not None and self.lists_expected_until <= now.elapsed:
             self.release_for_lists(now)
-        for uuid in [uuid for uuid, hold in self.held.items() if hold.deadline <= now.elapsed]:
+        until = self.patience(now.elapsed)
+        for uuid in [uuid for uuid, hold in self.held.items() if hold.deadline <= until]:
             self.release(uuid, now)

@@ -28,8 +28,17 @@ class Ledger:
 
     def records(self) -> Iterator[dict[str, Any]]:
         """Every record, file by file."""
+        yield from self.more({})
+
+    def more(self, read: dict[Path, int]) -> Iterator[dict[str, Any]]:
+        """Records that are new since the last call. `read`: how many bytes of each file are known; it is updated."""
         for path in sorted(self.folder.glob("*.jsonl")):
-            yield from map(json.loads, path.read_text().splitlines())
+            with path.open("rb") as file:
+                file.seek(read.get(path, 0))
+                text = file.read()
+            whole = text[: text.rfind(b"\n") + 1]
+            read[path] = read.get(path, 0) + len(whole)
+            yield from map(json.loads, whole.splitlines())
 
     def once(self, mark: str) -> bool:
         """Whether this is the first call ever with this mark, in whatever process."""
