@@ -48,7 +48,11 @@ def _over_tls(host: str, address: Address, path: str) -> str | None:
     try:
         connection = http.client.HTTPSConnection(host, address.port, timeout=TIMEOUT, context=context)
         with contextlib.closing(connection) as encrypted:
-            return _answered(encrypted, path)[1]
+            encrypted.connect()
+            # TLS 1.3 refuses a stranger after the handshake, and its alert may be lost when it hangs up.
+            with contextlib.suppress(ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError):
+                return _answered(encrypted, path)[1]
+            return None
     except ssl.SSLError as error:
         return None if error.reason in WANTS_CERTIFICATE else f"{address} speaks neither HTTP nor TLS: {error.reason}"
     except (http.client.HTTPException, OSError) as error:

@@ -48,7 +48,8 @@ def test_it_shows_a_cluster_and_stops_by_itself(demo: Demo) -> None:
     demo.assert_nothing_left()
 
 
-@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.full), signal.SIGTERM])
+@pytest.mark.full
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_in_order(demo: Demo, number: signal.Signals) -> None:
     with demo.running() as process:
         demo.wait_for_tasks()
@@ -125,6 +126,7 @@ def test_what_hangs_is_killed(demo: Demo) -> None:
     demo.assert_nothing_left()
 
 
+@pytest.mark.full
 def test_nothing_outlives_a_demo_that_is_killed(demo: Demo) -> None:
     with demo.running() as process:
         demo.wait_for_tasks()
@@ -194,6 +196,7 @@ def test_on_a_terminal_the_lines_are_refreshed_and_ctrl_c_ends_it(demo: Demo) ->
 
 @needs("prometheus")
 @needs("prometheus-alertmanager")
+@pytest.mark.full
 def test_prometheus_and_alertmanager_are_started_where_they_are_installed(demo: Demo) -> None:
     with demo.running("--monitoring") as process:
         demo.wait_for_tasks()

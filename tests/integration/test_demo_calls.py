@@ -107,8 +107,9 @@ class Calls:
         return tallies.get(f"{ACCOUNT} {endpoint}", {})
 
 
-@pytest.mark.parametrize("endpoint", [pytest.param(PLACES, marks=pytest.mark.full), TRANSLATIONS])
-@pytest.mark.parametrize(("number", "limit"), [(1000, 150), pytest.param(10_000, 500, marks=pytest.mark.full)])
+@pytest.mark.full
+@pytest.mark.parametrize("endpoint", [PLACES, TRANSLATIONS])
+@pytest.mark.parametrize(("number", "limit"), [(1000, 150), (10_000, 500)])
 def test_the_calls_of_three_workers_never_pass_the_limit(
     valkey_server: Valkey, tmp_path: Path, endpoint: str, number: int, limit: int
 ) -> None:

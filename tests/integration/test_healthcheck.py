@@ -1,9 +1,12 @@
 """The image's own probe, asked of the real web server in all its clothes, and of what is none."""
 
 import socket
+import ssl
+import struct
 import subprocess
+import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from http import HTTPStatus
 from pathlib import Path
 
@@ -32,7 +35,7 @@ class Place:
     """A server that is well and not ready, on a free port, with any web configuration."""
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
-        self._folder = folder
+        self.folder = folder
         self._stack = stack
         ca = trustme.CA()
         ca.cert_pem.write_to_path(folder / "ca.pem")
@@ -41,7 +44,7 @@ class Place:
         issued.private_key_pem.write_to_path(folder / "server.key")
 
     def serve(self, text: str = "") -> Address:
-        file = self._folder / "web.yml"
+        file = self.folder / "web.yml"
         file.write_text(text)
         if text:
             server = WebServer(HOST, 0, self.answer, policy=PolicyFile(file, SystemClock()).current)
@@ -79,6 +82,24 @@ class TestAsking:
     @pytest.mark.parametrize("version", ["TLS12", "TLS13"])
     def test_a_server_that_wants_a_certificate_is_there(self, place: Place, version: str) -> None:
         assert healthcheck.ask(place.serve(VERIFIED + f"  max_version: {version}\n"), "/-/healthy") is None
+
+    def test_one_whose_alert_is_lost_in_a_reset_is_there(self, place: Place) -> None:
+        place.serve(TLS)  # writes the certificate
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(place.folder / "server.pem", place.folder / "server.key")
+
+        def shake_hands_and_reset() -> None:
+            for _ in ("plain", "TLS"):
+                connection, _ = listening.accept()
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                with closing(connection), suppress(ssl.SSLError):
+                    context.wrap_socket(connection, server_side=True).close()
+
+        with closing(socket.create_server((HOST, 0))) as listening:
+            thread = threading.Thread(target=shake_hands_and_reset, daemon=True)
+            thread.start()
+            assert healthcheck.ask(Address(HOST, listening.getsockname()[1]), "/-/healthy") is None
+            thread.join()
 
     def test_a_server_that_wants_a_password_is_there(self, place: Place) -> None:
         secret = bcrypt.hashpw(b"open sesame", bcrypt.gensalt(4)).decode()

@@ -310,6 +310,7 @@ def test_a_memory_alarm_is_told_while_it_is_raised(rabbitmq_server: RabbitMQ, vh
     assert eventually(poller, lambda told: not told.alarms["memory"])
 
 
+@pytest.mark.full
 def test_tasks_of_native_delayed_delivery_are_delayed(
     rabbitmq_server: RabbitMQ, vhost: str, url: str, tmp_path: Path
 ) -> None:

@@ -192,6 +192,7 @@ def test_what_says_that_it_is_compressed_is_not_decompressed(url: str) -> None:
     assert len(message.body) < 500
 
 
+@pytest.mark.full
 def test_a_canary_returns_waits_quietly_and_flies_again_after_a_restart(rabbitmq_server: RabbitMQ, url: str) -> None:
     app = application(url)
     canary = canary_of(app)

@@ -279,6 +279,7 @@ def test_garbage_costs_nobody_else(valkey_server: Valkey) -> None:
     assert received[2] == RawMessage(b"\xff\xfe", "x/y", "binary")
 
 
+@pytest.mark.full
 def test_reads_keep_up_with_a_burst(valkey_server: Valkey) -> None:
     app = application(valkey_server.url)
     with listening(app) as stream:

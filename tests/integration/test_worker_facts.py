@@ -83,6 +83,7 @@ def test_what_a_worker_holds(valkey_server: Valkey, tmp_path: Path, app: Celery)
         running.wait_until(lambda metrics: holds(metrics) == (0, 0, 5), WAIT, "only those with an ETA are left")
 
 
+@pytest.mark.full
 def test_a_worker_that_holds_very_many_is_not_asked_for_them(
     valkey_server: Valkey, tmp_path: Path, app: Celery
 ) -> None:
@@ -96,7 +97,8 @@ def test_a_worker_that_holds_very_many_is_not_asked_for_them(
         )
 
 
-@pytest.mark.parametrize("pool", [pytest.param("threads", marks=pytest.mark.full), "prefork"])
+@pytest.mark.full
+@pytest.mark.parametrize("pool", ["threads", "prefork"])
 def test_tasks_without_an_end_are_closed_while_others_run(
     valkey_server: Valkey, tmp_path: Path, app: Celery, pool: str
 ) -> None:
@@ -114,6 +116,7 @@ def test_tasks_without_an_end_are_closed_while_others_run(
         running.wait_until(lambda metrics: metrics.sum("celery_task_succeeded_total") == 1, WAIT, "it ended")
 
 
+@pytest.mark.full
 def test_processes_that_are_replaced_are_counted(valkey_server: Valkey, tmp_path: Path, app: Celery) -> None:
     with watched(valkey_server, tmp_path, "--max-tasks-per-child", "1", pool=("prefork", "2")) as running:
         running.wait_for("celery_worker_child_replacements_total", 0, WAIT, worker=NAME)
@@ -142,6 +145,7 @@ def test_without_task_events_throughput_is_told_by_inspection(
         assert running.scrape().series("celery_task_started_total") == {}
 
 
+@pytest.mark.full
 def test_a_worker_without_heartbeats_is_found_and_asked_again(
     valkey_server: Valkey, tmp_path: Path, app: Celery
 ) -> None:
