@@ -20,11 +20,8 @@ FOLDERS = {
 NO_SKIP = os.environ.get("CELERYSCOPE_TESTS_NO_SKIP") == "1"
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if "rabbitmq_server" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("rabbitmq"))  # one server, which takes seconds to start
         if item.get_closest_marker("full"):
             continue
         mark = next((name for name in ("truth", "integration") if item.get_closest_marker(name)), "")

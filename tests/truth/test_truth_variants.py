@@ -128,7 +128,12 @@ def test_a_worker_with_a_wrong_clock_has_right_waits(valkey_server: Valkey, tmp_
 
 
 @pytest.mark.parametrize(
-    ("pool", "concurrency"), [("solo", 1), ("threads", 4), pytest.param("gevent", 20, marks=pytest.mark.full)]
+    ("pool", "concurrency"),
+    [
+        ("solo", 1),
+        pytest.param("threads", 4, marks=pytest.mark.full),
+        pytest.param("gevent", 20, marks=pytest.mark.full),
+    ],
 )
 def test_every_pool_is_counted_alike(valkey_server: Valkey, tmp_path: Path, pool: str, concurrency: int) -> None:
     with cluster(valkey_server, tmp_path, pool=pool, concurrency=concurrency) as one:
