@@ -149,6 +149,7 @@ def test_ends_of_tasks_that_were_taken_before_are_counted_under_their_names(shop
     assert after.sum("celery_exporter_tracked_tasks_evicted_total") == 0
 
 
+@pytest.mark.full
 def test_a_lost_connection_loses_no_name(shop: Shop) -> None:
     app = Celery("producer", broker=shop.server.url, set_as_current=False)
     wait_until(lambda: len(app.control.ping(timeout=0.5)) == 2, WAIT, "both workers answer")

@@ -54,6 +54,7 @@ def sender(**known: Any) -> EventSender:
     return EventSender(NAME, **facts)
 
 
+@pytest.mark.full
 def test_workers_answer_and_a_connection_closed_by_the_broker_is_replaced_silently(
     rabbitmq_server: RabbitMQ, tmp_path: Path
 ) -> None:

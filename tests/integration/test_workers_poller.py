@@ -98,6 +98,7 @@ def two(valkey_server: Valkey, tmp_path: Path) -> Iterator[dict[str, Process]]:
         yield running
 
 
+@pytest.mark.full
 def test_every_pool_tells_of_itself(valkey_server: Valkey, tmp_path: Path) -> None:
     pools = ["prefork", "solo", "threads", "gevent"]
     app = application(valkey_server.url)

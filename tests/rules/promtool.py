@@ -7,10 +7,14 @@ It is told twice: by one exporter, and by two, of which one knows no queue of an
 import json
 import re
 import subprocess
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+
+import pytest
+from _pytest.mark.structures import ParameterSet
 
 from celeryscope.rules import core, recording, render
 from celeryscope.rules.model import Alert, Group, Record
@@ -66,6 +70,11 @@ class Scenario:
     settings: Settings = DEFAULT
     step: int = STEP
     every: int = 1  # minutes between two evaluations
+
+    @property
+    def title(self) -> str:
+        """What it is about, and what happens."""
+        return f"{self.alert or 'records'}: {self.name}"
 
     @property
     def variants(self) -> tuple[str, ...]:
@@ -181,17 +190,53 @@ def _labels(labels: Mapping[str, str]) -> str:
     return "{" + ", ".join(f'{name}="{value}"' for name, value in sorted(labels.items())) + "}"
 
 
-def write(folder: Path, number: int, scenario: Scenario, groups: Sequence[Group]) -> dict[Path, str]:
-    """Write the documents of a scenario with the rules that it needs; return who tells each."""
+def write(
+    folder: Path, number: int, scenario: Scenario, groups: Sequence[Group], variants: Collection[str] | None = None
+) -> dict[Path, str]:
+    """Write the documents of a scenario, by default all, with the rules that it needs; return who tells each."""
     rules = needed(groups, scenario.alert, scenario.records)
     rule_file = folder / f"{number}.rules.yml"
     rule_file.write_text(render.prometheus(rules, scenario.settings))
     written = {}
-    for variant in scenario.variants:
+    for variant in scenario.variants if variants is None else variants:
         path = folder / f"{number}.{variant.replace(' ', '_')}.json"
         path.write_text(document(scenario, variant, rules, rule_file.name))
         written[path] = variant
     return written
+
+
+def parameters(scenarios: Iterable[Scenario]) -> list[ParameterSet]:
+    """Each scenario as each variant tells it. What two exporters tell, one alone tells in --full only."""
+    return [
+        pytest.param(
+            scenario,
+            variant,
+            id=f"{scenario.title}, {variant}",
+            marks=[pytest.mark.full] if variant == ONE and len(scenario.variants) > 1 else [],
+        )
+        for scenario in scenarios
+        for variant in scenario.variants
+    ]
+
+
+Outcome = dict[tuple[str, str], str]
+
+
+def outcome(request: pytest.FixtureRequest, folder: Path, groups: Callable[[Settings], Sequence[Group]]) -> Outcome:
+    """What promtool has to say of the scenarios that a module is to tell, by title and variant, where they fail."""
+    told: dict[str, tuple[Scenario, list[str]]] = {}
+    for item in request.session.items:
+        asked = getattr(getattr(item, "callspec", None), "params", {})
+        if item.path == request.path and "scenario" in asked:
+            told.setdefault(asked["scenario"].title, (asked["scenario"], []))[1].append(asked["variant"])
+    written = {}
+    for number, (scenario, variants) in enumerate(told.values()):
+        for path, variant in write(folder, number, scenario, groups(scenario.settings), variants).items():
+            written[path] = (scenario.title, variant)
+    paths = list(written)
+    with ThreadPoolExecutor(2) as pool:
+        failed = [*pool.map(run, filter(None, (paths[::2], paths[1::2])))]
+    return {written[path]: said for part in failed for path, said in part.items()}
 
 
 def run(paths: Sequence[Path], timeout: float = 300) -> dict[Path, str]:

@@ -1,8 +1,6 @@
 """Every core alert fires in its situation, is silent in its trap, and resolves; recorded series have their values."""
 
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
@@ -10,7 +8,7 @@ from celeryscope.rules import core
 from celeryscope.rules.model import Alert
 from celeryscope.rules.settings import Settings
 from rules import of_exporters, of_queues, of_records, of_tasks, of_workers, promtool
-from rules.promtool import Scenario
+from rules.promtool import Outcome, Scenario
 from support.programs import needs
 
 pytestmark = [pytest.mark.system("promtool"), needs("promtool")]
@@ -22,40 +20,20 @@ SCENARIOS: tuple[Scenario, ...] = (
     *of_tasks.SCENARIOS,
     *of_records.SCENARIOS,
 )
-TOLD = [(scenario, variant) for scenario in SCENARIOS for variant in scenario.variants]
-
-
-def title(scenario: Scenario) -> str:
-    return f"{scenario.alert or 'records'}: {scenario.name}"
-
-
-Outcome = dict[tuple[str, str], str]
 
 
 @pytest.fixture(scope="module")
-def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    """What promtool has to say of each scenario as each variant tells it, where it fails."""
-    folder: Path = tmp_path_factory.mktemp("promtool")
-    written = {}
-    for number, scenario in enumerate(SCENARIOS):
-        groups = promtool.everything(scenario.settings)
-        for path, variant in promtool.write(folder, number, scenario, groups).items():
-            written[path] = (title(scenario), variant)
-    paths = list(written)
-    with ThreadPoolExecutor(2) as pool:
-        failed = [*pool.map(promtool.run, (paths[::2], paths[1::2]))]
-    return {written[path]: said for part in failed for path, said in part.items()}
+def outcome(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    return promtool.outcome(request, tmp_path_factory.mktemp("promtool"), promtool.everything)
 
 
-@pytest.mark.parametrize(
-    ("scenario", "variant"), [pytest.param(*told, id=f"{title(told[0])}, {told[1]}") for told in TOLD]
-)
+@pytest.mark.parametrize(("scenario", "variant"), promtool.parameters(SCENARIOS))
 def test_ends_as_it_should(scenario: Scenario, variant: str, outcome: Outcome) -> None:
-    assert (title(scenario), variant) not in outcome, outcome[title(scenario), variant]
+    assert (scenario.title, variant) not in outcome, outcome[scenario.title, variant]
 
 
 def test_titles_tell_scenarios_apart() -> None:
-    assert [name for name, count in Counter(map(title, SCENARIOS)).items() if count > 1] == []
+    assert [name for name, count in Counter(scenario.title for scenario in SCENARIOS).items() if count > 1] == []
 
 
 ALERTS = sorted(
