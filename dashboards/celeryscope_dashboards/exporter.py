@@ -5,7 +5,7 @@ from celeryscope_dashboards.asking import About, Query, bad_from, rising
 from celeryscope_dashboards.board import Board, Row
 from celeryscope_dashboards.panels import UP_DOWN, Panel, lines, numbers, states
 from celeryscope_dashboards.queries import FOREIGN, Scope, over
-from celeryscope_dashboards.tables import JOB, Column, Label, rows
+from celeryscope_dashboards.tables import JOB, Label, facts
 
 CHOSEN = Scope(("worker",))
 DOWN = "no exporter runs"
@@ -280,17 +280,7 @@ def versions() -> Panel:
         JOB,
     )
     expr = CHOSEN.largest("celery_exporter_build_info", *labels)
-    return rows(
-        "Versions",
-        about,
-        shown,
-        Column("Info", expr),
-        sort="Exporter",
-        ascending=True,
-        hidden=("Info",),
-        width=12,
-        height=8,
-    )
+    return facts("Versions", about, shown, expr, sort="Exporter", width=12)
 
 
 def disorder() -> Panel:

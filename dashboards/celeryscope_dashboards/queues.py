@@ -5,7 +5,7 @@ from celeryscope_dashboards.asking import About, Query, bad_below, bad_from, ris
 from celeryscope_dashboards.board import Board, Row
 from celeryscope_dashboards.panels import SCARCE, Panel, heat, lines, numbers, states
 from celeryscope_dashboards.queries import Scope, either, over
-from celeryscope_dashboards.tables import JOB, Column, Label, rows
+from celeryscope_dashboards.tables import JOB, Label, facts
 
 CHOSEN = Scope(("queue",))
 LENGTH = "job_queue:celery_queue_length:max"
@@ -276,17 +276,7 @@ def policy() -> Panel:
     )
     expr = CHOSEN.largest("celery_broker_eviction_policy_info", "job", "policy")
     shown = (Label("policy", "Policy"), JOB)
-    return rows(
-        "Eviction policy",
-        about,
-        shown,
-        Column("Info", expr),
-        sort="Job",
-        ascending=True,
-        hidden=("Info",),
-        width=6,
-        height=8,
-    )
+    return facts("Eviction policy", about, shown, expr, sort="Job", width=6)
 
 
 def broker() -> Panel:
@@ -297,17 +287,7 @@ def broker() -> Panel:
     )
     expr = CHOSEN.largest("celery_broker_info", "job", "transport", "version")
     shown = (Label("transport", "Transport"), Label("version", "Version"), JOB)
-    return rows(
-        "Broker version",
-        about,
-        shown,
-        Column("Info", expr),
-        sort="Job",
-        ascending=True,
-        hidden=("Info",),
-        width=6,
-        height=8,
-    )
+    return facts("Broker version", about, shown, expr, sort="Job", width=6)
 
 
 def alarms() -> Panel:

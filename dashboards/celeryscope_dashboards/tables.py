@@ -102,6 +102,12 @@ def rows(
     return Panel(about, panel.build(), width, height)
 
 
+def facts(title: str, about: About, labels: Sequence[Label], expr: str, *, sort: str, width: int) -> Panel:
+    """A table of what labels alone say: of an `_info` metric."""
+    info = Column("Info", expr)
+    return rows(title, about, labels, info, sort=sort, ascending=True, hidden=(info.title,), width=width, height=8)
+
+
 def _names(count: int) -> list[str]:
     """The columns that Grafana makes of so many queries."""
     return ["Value"] if count == 1 else [f"Value #{letter}" for letter in ascii_uppercase[:count]]

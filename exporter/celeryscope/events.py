@@ -109,6 +109,12 @@ class TaskCancelled(Event, tag="task-cancelled"):
     uuid: Text
 
 
+#: What a worker tells of a task that it holds.
+WorkerTaskEvent = (
+    TaskReceived | TaskStarted | TaskSucceeded | TaskFailed | TaskRetried | TaskRejected | TaskRevoked | TaskCancelled
+)
+
+
 class TaskRateLimited(Event, tag="task-rate-limited"):
     """An application announced, through `Task.send_event`, that an outside limit holds the task back."""
 

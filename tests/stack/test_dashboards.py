@@ -32,7 +32,6 @@ HURRY = 20.0
 SCRAPE = 1.0  # seconds
 POINTS = 100  # of a graph: fewer than in a browser, enough to meet every window
 LOAD = ("--workload", "photos=2", "--workload", "translations=0.6", "--workload", "pings=0.1")
-PAUSE = 2.0  # seconds between two looks at all that is awaited
 HEALTHY = 200.0  # seconds in which health shows all that it has
 TOLD = 150.0  # seconds in which an incident is seen on its panels
 AFTER = 90.0  # seconds after it in which its consequences are
@@ -132,8 +131,6 @@ def ask_until(
             answers[name] = server.ask(target)
             if speaks(target, answers[name]):
                 del pending[name]
-        if pending:
-            time.sleep(PAUSE)
         return not pending
 
     with suppress(NotReached):

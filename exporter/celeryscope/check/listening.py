@@ -9,29 +9,13 @@ from celeryscope.check.facts import Beat, Heard
 from celeryscope.clock import Clock
 from celeryscope.errors import StreamError
 from celeryscope.events import Canary as CanaryEvent
-from celeryscope.events import (
-    EventDecoder,
-    TaskCancelled,
-    TaskFailed,
-    TaskReceived,
-    TaskRejected,
-    TaskRetried,
-    TaskRevoked,
-    TaskSent,
-    TaskStarted,
-    TaskSucceeded,
-    WorkerHeartbeat,
-)
+from celeryscope.events import EventDecoder, TaskSent, WorkerHeartbeat, WorkerTaskEvent
 from celeryscope.stream import RawMessage, Stream
 from celeryscope.stream.canary import Canary
 
 READ = 0.2  # seconds that one read waits at most
 MOST_BEATS = 100  # of one worker that are kept
 MOST_WORKERS = 10_000
-# What a worker sends of its tasks.
-TASK_EVENTS = (
-    TaskReceived, TaskStarted, TaskSucceeded, TaskFailed, TaskRetried, TaskRejected, TaskRevoked, TaskCancelled,
-)  # fmt: skip
 
 
 class Listening:
@@ -104,7 +88,7 @@ class Listening:
                 self._proven = self._proven or event.id == self._id
             elif isinstance(event, WorkerHeartbeat):
                 self._beat(event, at)
-            elif isinstance(event, TASK_EVENTS):
+            elif isinstance(event, WorkerTaskEvent):
                 self._task_events[event.hostname] += 1
 
     def _beat(self, event: WorkerHeartbeat, at: float) -> None:

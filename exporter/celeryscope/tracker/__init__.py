@@ -4,7 +4,6 @@ The tracker knows no wire format, broker, thread or clock: the present moment is
 to the same numbers. Its caller holds the store's lock.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from math import inf
 from typing import Any
@@ -23,6 +22,7 @@ from celeryscope.events import (
     WorkerHeartbeat,
     WorkerOffline,
     WorkerOnline,
+    WorkerTaskEvent,
 )
 from celeryscope.metrics import catalog
 from celeryscope.metrics.catalog import OTHER
@@ -31,7 +31,6 @@ from celeryscope.readings import BrokerReading, EventSender, RunningReading, Wor
 from celeryscope.tracker.backfill import Backfill
 from celeryscope.tracker.expectations import Expectations
 from celeryscope.tracker.hearing import Hearing
-from celeryscope.tracker.holding import WorkerTaskEvent
 from celeryscope.tracker.labels import Labels, clean_label
 from celeryscope.tracker.pairs import Pairs
 from celeryscope.tracker.queues import Queues
@@ -39,6 +38,7 @@ from celeryscope.tracker.rate_limits import RateLimits
 from celeryscope.tracker.settings import TrackerSettings
 from celeryscope.tracker.table import TaskTable
 from celeryscope.tracker.tasks import Tasks
+from celeryscope.tracker.throttles import Throttles
 from celeryscope.tracker.witness import WitnessedHearing
 from celeryscope.tracker.workers import Workers
 
@@ -46,8 +46,6 @@ __all__ = ["Tracker", "TrackerSettings"]
 
 MAX_CUSTOM_TYPES = 50
 DEAF_AFTER_CANARIES = 2.5  # intervals without a canary heard
-THROTTLE_HOLD = 1.0  # seconds that an announced rate limit waits for its task to be known
-MAX_THROTTLES_HELD = 10_000
 CLEANUP_INTERVAL = 60.0  # seconds
 
 Handler = Callable[[Any, Moment], None]
@@ -78,7 +76,7 @@ class Tracker:
         self._backfill = Backfill(self._pairs, self._table, self.hearing)
         self._rate_limits = RateLimits(store, task_labels)
         self._queues = Queues(store, queue_labels, self._table.due, settings.poll_stale_after)
-        self._throttles: deque[tuple[float, TaskRateLimited]] = deque()
+        self._throttles = Throttles(store, self._pairs, self._table, self._tasks.holds)
         self._custom_types: dict[str, Cell] = {}
         self._cleaned_at: float | None = None
         handlers: dict[type, Handler] = {
@@ -86,7 +84,7 @@ class Tracker:
             WorkerOnline: self._sign_of_life,
             WorkerHeartbeat: self._sign_of_life,
             WorkerOffline: self._sign_of_life,
-            TaskRateLimited: self._rate_limited,
+            TaskRateLimited: self._throttles.announced,
             Canary: self._canary,
         }
         self._handlers: dict[type, tuple[Cell, Handler]] = {
@@ -173,7 +171,7 @@ class Tracker:
         self._tasks.tick(now)
         self._table.tick(now)
         self._workers.tick(now.elapsed)
-        self._throttle_due(self._tasks.holds.patience(now.elapsed))
+        self._throttles.tick(now)
         if self._cleaned_at is None or now.elapsed - self._cleaned_at >= CLEANUP_INTERVAL:
             self._cleaned_at = now.elapsed
             self._table.expire(now)
@@ -249,32 +247,6 @@ class Tracker:
             self._store.set(catalog.EXPORTER_EVENT_LAG, (), lag)
             if self._witness is not None:
                 self._witness.heard(now.elapsed - lag)
-
-    def _rate_limited(self, event: TaskRateLimited, now: Moment) -> None:
-        # The pool child that sends it has its own connection, so it may overtake the events that say which task it is.
-        if self._table.pair_of(event.uuid) is None and len(self._throttles) < MAX_THROTTLES_HELD:
-            self._throttles.append((now.elapsed + THROTTLE_HOLD, event))
-        else:
-            self._throttle(event)
-
-    def _throttle_due(self, until: float) -> None:
-        """Count the announced rate limits that waited for long enough, and longer where their task is itself held."""
-        throttles, held = self._throttles, self._tasks.held
-        while throttles and throttles[0][0] <= until and throttles[0][1].uuid not in held:
-            self._throttle(throttles.popleft()[1])
-
-    def _throttle(self, event: TaskRateLimited) -> None:
-        pair = self._table.pair_of(event.uuid) or self._pairs.get(None, None)
-        limiter = self._pairs.limiter(event.limiter)
-        self._store.increment(catalog.TASK_RATE_LIMITED, (*pair.labels, limiter))
-        if event.delay is not None:
-            self._store.histogram(catalog.TASK_RATE_LIMIT_DELAY, (*pair.labels, limiter)).observe(event.delay)
-        for spec, value in (
-            (catalog.RATE_LIMITER_LIMIT, event.limit),
-            (catalog.RATE_LIMITER_REMAINING, event.remaining),
-        ):
-            if value is not None:
-                self._store.set(spec, (limiter,), value)
 
     def _canary(self, event: Canary, now: Moment) -> None:
         round_trip = self.hearing.canary_heard(event.id, now.elapsed)

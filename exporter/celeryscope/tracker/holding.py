@@ -8,25 +8,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from celeryscope.clock import Moment
-from celeryscope.events import (
-    TaskCancelled,
-    TaskFailed,
-    TaskReceived,
-    TaskRejected,
-    TaskRetried,
-    TaskRevoked,
-    TaskStarted,
-    TaskSucceeded,
-)
+from celeryscope.events import WorkerTaskEvent
 
 SENT_HOLD = 1.0  # seconds that a received event waits for the task-sent event that it may have overtaken
 SENT_EXPECTED = 60.0  # seconds after a task-sent event, or after listening began, in which others are waited for
 LONGEST_LAG = 10.0  # seconds that a stream of which more waits to be read than was read yet keeps what is held
 MAX_HELD = 10_000
-
-WorkerTaskEvent = (
-    TaskReceived | TaskStarted | TaskSucceeded | TaskFailed | TaskRetried | TaskRejected | TaskRevoked | TaskCancelled
-)
 
 
 class Hold(NamedTuple):

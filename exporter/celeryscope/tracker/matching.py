@@ -7,9 +7,9 @@ may share one label.
 from __future__ import annotations
 
 from celeryscope.clock import Moment
-from celeryscope.events import TaskReceived
+from celeryscope.events import TaskReceived, WorkerTaskEvent
 from celeryscope.tracker.attempts import STARTED, Attempt, End
-from celeryscope.tracker.holding import Holds, WorkerTaskEvent
+from celeryscope.tracker.holding import Holds
 from celeryscope.tracker.pairs import Pairs
 from celeryscope.tracker.table import TaskTable
 from celeryscope.tracker.worker import Worker

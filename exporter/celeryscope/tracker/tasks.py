@@ -20,6 +20,7 @@ from celeryscope.events import (
     TaskSent,
     TaskStarted,
     TaskSucceeded,
+    WorkerTaskEvent,
     exception_class,
     parse_eta,
     retry_class,
@@ -43,7 +44,7 @@ from celeryscope.tracker.attempts import (
     End,
     Step,
 )
-from celeryscope.tracker.holding import Holds, WorkerTaskEvent
+from celeryscope.tracker.holding import Holds
 from celeryscope.tracker.matching import Matching
 from celeryscope.tracker.pairs import Pair, Pairs
 from celeryscope.tracker.settings import TrackerSettings
